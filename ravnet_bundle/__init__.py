@@ -1,0 +1,1 @@
+"""RA V-Net for liver segmentation in CT, as a MONAI bundle."""

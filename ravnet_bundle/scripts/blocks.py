@@ -1,0 +1,180 @@
+"""The building blocks of RA V-Net (Lee et al. 2021), each named as in the paper.
+
+Shapes are written `(B, C, H, W)`. The readings that the text leaves open are arguments; the defaults are the paper's.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from monai.networks.blocks import Convolution, UnetResBlock
+
+
+def conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int, dropout: float = 0.0) -> nn.Module:
+    """Convolution (no bias, same padding), batch normalisation, ReLU: `(B, in, H, W) -> (B, out, H, W)`."""
+    return Convolution(
+        spatial_dims=2,
+        in_channels=in_channels,
+        out_channels=out_channels,
+        kernel_size=kernel_size,
+        adn_ordering="NDA",
+        act="relu",
+        norm="batch",
+        dropout=dropout or None,
+        bias=False,
+    )
+
+
+class CofRes(nn.Module):
+    """Composite original feature residual module (section 2.3, Figure 3): `(B, C_in, H, W) -> (B, C, H, W)`.
+
+    Four 3 x 3 convolutions of C/4 filters in a row; the original features are summed after each (`jumps="all"`) or after
+    the second and the fourth (`jumps="pairs"`); a 1 x 1 convolution fuses the four results. Where C_in is not C/4, the
+    original is projected by a 1 x 1 convolution with batch normalisation. The sum follows the activation.
+
+    Args:
+        in_channels: C_in.
+        out_channels: C, divisible by 4.
+        jumps: "all" (the paper's "denser intra-block connections") or "pairs" (its "double-jump connection").
+        dropout: probability of dropping an element after each normalisation.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, jumps: str = "all", dropout: float = 0.0):
+        super().__init__()
+        if out_channels % 4:
+            raise ValueError(f"CofRes needs out_channels divisible by 4, got {out_channels}.")
+        if jumps not in ("all", "pairs"):
+            raise ValueError(f'jumps must be "all" or "pairs", got {jumps!r}.')
+        quarter = out_channels // 4
+        self.project: nn.Module = nn.Identity()
+        if in_channels != quarter:
+            self.project = nn.Sequential(nn.Conv2d(in_channels, quarter, 1, bias=False), nn.BatchNorm2d(quarter))
+        inputs = (in_channels, quarter, quarter, quarter)
+        self.convs = nn.ModuleList(conv_bn_relu(channels, quarter, 3, dropout) for channels in inputs)
+        self.jumps = (True, True, True, True) if jumps == "all" else (False, True, False, True)
+        self.fuse = conv_bn_relu(out_channels, out_channels, 1, dropout)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        original = self.project(x)  # (B, C/4, H, W)
+        results = []
+        for k, conv in enumerate(self.convs):
+            x = conv(x)
+            if self.jumps[k]:
+                x = x + original
+            results.append(x)
+        return self.fuse(torch.cat(results, dim=1))  # (B, C, H, W)
+
+
+class ChannelAttention(nn.Module):
+    """Channel attention module (section 2.4, equations 1 and 2): `(B, C, H, W) -> (B, C, H, W)`.
+
+    With `a` the features as a C x N matrix, `G = softmax(a a^T)` row by row and `E = x + beta G a`; beta is one learned
+    scalar, 0 at the start, so that the module starts as the identity. All of it runs in float32, also under autocast.
+
+    The energies of the paper are not normalised, so that its softmax is nearly one-hot on the channel itself and the
+    module nearly `(1 + beta) x`. The other affinities are for those who want more of it.
+
+    Args:
+        affinity: "softmax" (the paper), "inverse" (softmax of row maximum minus energy, as DANet's and CS2-Net's code), or
+            "scaled" (energies of l2-normalised rows times a learned temperature, 10 at the start).
+    """
+
+    def __init__(self, affinity: str = "softmax"):
+        super().__init__()
+        if affinity not in ("softmax", "inverse", "scaled"):
+            raise ValueError(f'affinity must be "softmax", "inverse" or "scaled", got {affinity!r}.')
+        self.affinity = affinity
+        self.beta = nn.Parameter(torch.zeros(1))
+        if affinity == "scaled":
+            self.temperature = nn.Parameter(torch.full((1,), 10.0))
+        else:
+            self.register_parameter("temperature", None)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if torch.jit.is_scripting():
+            return self.attend(x)
+        with torch.autocast(x.device.type, enabled=False):  # energies reach 1e5: bfloat16 would round them to 1e3
+            return self.attend(x)
+
+    def attend(self, x: torch.Tensor) -> torch.Tensor:
+        a = x.flatten(2)  # (B, C, N)
+        if a.dtype in (torch.float16, torch.bfloat16):
+            a = a.float()
+        rows = F.normalize(a, dim=2) if self.affinity == "scaled" else a
+        energy = torch.matmul(rows, rows.transpose(1, 2))  # (B, C, C)
+        temperature = self.temperature
+        if temperature is not None:
+            energy = energy * temperature
+        if self.affinity == "inverse":
+            energy = energy.amax(dim=2, keepdim=True) - energy
+        weighted = torch.matmul(torch.softmax(energy, dim=2), a)
+        return x + (self.beta * weighted).reshape(x.shape).to(x.dtype)
+
+
+class ConvLSTM(nn.Module):
+    """Last state of a convolutional LSTM over a sequence of two: two `(B, C_in, H, W) -> (B, C, H, W)` (section 2.5, Figure 6).
+
+    Keras' ConvLSTM2D: one input convolution with bias, one recurrent without, both 3 x 3; `c = f c + i tanh(g)`,
+    `h = o tanh(c)`; forget bias 1; no peepholes. The first state is zero, so that the first step has neither a recurrent
+    convolution nor a forget gate, and the second step's two convolutions are one over the concatenated input: the same
+    function for 11 instead of 16 units of convolution. Filters are stored in the order i, g, o, f, so that the first
+    step's are one slice.
+
+    Args:
+        in_channels: C_in of both inputs.
+        channels: C, the filters of each gate and of the state.
+    """
+
+    def __init__(self, in_channels: int, channels: int):
+        super().__init__()
+        self.channels = channels
+        self.kernel = nn.Parameter(torch.empty(4 * channels, in_channels, 3, 3))
+        self.recurrent_kernel = nn.Parameter(torch.empty(4 * channels, channels, 3, 3))
+        self.bias = nn.Parameter(torch.zeros(4 * channels))
+        nn.init.kaiming_normal_(self.kernel, nonlinearity="relu")
+        nn.init.orthogonal_(self.recurrent_kernel)
+        nn.init.ones_(self.bias.data[3 * channels :])
+
+    def forward(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
+        three = 3 * self.channels
+        i, g, o = F.conv2d(first, self.kernel[:three], self.bias[:three], padding=1).chunk(3, dim=1)
+        c = torch.sigmoid(i) * torch.tanh(g)
+        h = torch.sigmoid(o) * torch.tanh(c)
+        both = torch.cat([self.kernel, self.recurrent_kernel], dim=1)
+        i, g, o, f = F.conv2d(torch.cat([second, h], dim=1), both, self.bias, padding=1).chunk(4, dim=1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        return torch.sigmoid(o) * torch.tanh(c)
+
+
+class AttentionRecovery(nn.Module):
+    """Attention recovery module (section 2.5, Figure 5): `(B, C, H, W)` and skip `(B, C, 2H, 2W) -> (B, C/2, 2H, 2W)`.
+
+    Upsampling block: 1 x 1 convolution to C/4, nearest upsampling, basic residual block, 1 x 1 convolution back to C.
+    LSTM block: ConvLSTM over the sequence (upsampled, skip), 3 x 3 convolution to C/2.
+
+    Args:
+        channels: C, divisible by 4.
+        lstm_ratio: filters of the ConvLSTM as a part of C; 1 is the paper's "(?, H, W, C)", 0.5 is BCDU-Net's.
+        skip_first: order the sequence as (skip, upsampled).
+        dropout: probability of dropping an element after each normalisation.
+    """
+
+    def __init__(self, channels: int, lstm_ratio: float = 1.0, skip_first: bool = False, dropout: float = 0.0):
+        super().__init__()
+        if channels % 4:
+            raise ValueError(f"AttentionRecovery needs channels divisible by 4, got {channels}.")
+        quarter, state = channels // 4, round(channels * lstm_ratio)
+        self.skip_first = skip_first
+        self.reduce = conv_bn_relu(channels, quarter, 1, dropout)
+        self.upsample = nn.Upsample(scale_factor=2.0, mode="nearest")
+        self.residual = UnetResBlock(2, quarter, quarter, 3, 1, "batch", "relu", dropout=dropout or None)
+        self.restore = conv_bn_relu(quarter, channels, 1, dropout)
+        self.lstm = ConvLSTM(channels, state)
+        self.halve = conv_bn_relu(state, channels // 2, 3, dropout)
+
+    def forward(self, x: torch.Tensor, skip: torch.Tensor) -> torch.Tensor:
+        x = self.upsample(self.reduce(x))  # (B, C/4, 2H, 2W)
+        x = self.restore(self.residual(x))  # (B, C, 2H, 2W), the paper's matrix (2)
+        x = self.lstm(skip, x) if self.skip_first else self.lstm(x, skip)  # (B, C, 2H, 2W)
+        return self.halve(x)  # (B, C/2, 2H, 2W), the paper's matrix (3)

@@ -1,0 +1,55 @@
+"""How a two-dimensional network sees a batch of slices or a whole volume."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from monai.inferers import Inferer
+
+
+def has_fast_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 convolutions are faster than float32 ones there: CUDA since Ampere, CPUs with AVX512-BF16 or AMX."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+class AxialInferer(Inferer):
+    """Runs a network of axial slices on slices `(B, C, H, W)` or, slice by slice, on volumes `(B, C, X, Y, Z)`.
+
+    Slices of a volume go through the network in batches, zero-padded to a multiple of `divisor` and cropped back. Logits come
+    back as float32, on the input's device and grid.
+
+    Args:
+        batch_size: slices in one forward pass over a volume.
+        divisor: height and width of what the network sees are multiples of it.
+        amp: use bfloat16 autocast where the device is faster with it.
+    """
+
+    def __init__(self, batch_size: int = 8, divisor: int = 16, amp: bool = True):
+        super().__init__()
+        self.batch_size, self.divisor, self.amp = batch_size, divisor, amp
+
+    def __call__(
+        self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        plain = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs  # a MetaTensor slows every operation
+        if plain.ndim == 4:
+            return self._forward(plain, network, *args, **kwargs)
+        if plain.ndim != 5:
+            raise ValueError(f"AxialInferer needs (B, C, H, W) or (B, C, X, Y, Z), got shape {tuple(plain.shape)}.")
+        slices = plain.permute(0, 4, 1, 2, 3).flatten(0, 1)  # (B Z, C, X, Y)
+        logits = torch.cat([self._forward(part, network, *args, **kwargs) for part in slices.split(self.batch_size)])
+        return logits.unflatten(0, (plain.shape[0], plain.shape[4])).permute(0, 2, 3, 4, 1)
+
+    def _forward(self, x: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> torch.Tensor:
+        height, width = x.shape[2:]
+        x = F.pad(x, (0, -width % self.divisor, 0, -height % self.divisor))
+        x = x.contiguous(memory_format=torch.channels_last)
+        amp = self.amp and has_fast_bfloat16(x.device)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=amp):
+            logits = network(x, *args, **kwargs)
+        return logits[:, :, :height, :width].float()

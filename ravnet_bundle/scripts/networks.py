@@ -1,0 +1,93 @@
+"""RA V-Net (Lee et al. 2021): a residual, attention, V-shaped network for liver segmentation in axial CT slices."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+import torch.nn as nn
+
+from .blocks import AttentionRecovery, ChannelAttention, CofRes
+
+
+class RAVNet(nn.Module):
+    """RA V-Net (Figure 1): slices `(B, in_channels, H, W) -> (B, out_channels, H, W)` logits, H and W divisible by 16.
+
+    Encoder of four CofRes levels (w, 2w, 4w, 8w filters, 2 x 2 max pooling), a CofRes with channel attention at the
+    bottom, decoder of four attention recovery modules, 1 x 1 head. Defaults are the paper's network: 29,940,610 parameters.
+    The sigmoid is the loss's and the post-processing's.
+
+    Args:
+        in_channels: channels of the input; 1, a windowed CT slice scaled to 0..1.
+        out_channels: channels of the output; 1, the logit of the liver.
+        width: w, filters of the first level, divisible by 4; 64 in the paper.
+        dropout: probability of dropping an element after each normalisation; none in the paper.
+        affinity: of the channel attention: "softmax" (the paper), "inverse" or "scaled", see `ChannelAttention`.
+        attention_at: "bottom" (the paper), or "skips" for every skip too.
+        jumps: of CofRes: "all" or "pairs", see `CofRes`.
+        lstm_ratio: filters of the ConvLSTM as a part of its input's; 1 in the paper, 0.5 in BCDU-Net.
+        skip_first: give the ConvLSTM the skip before the upsampled features; the paper's order is not stated.
+
+    Raises:
+        ValueError: where an argument has no meaning, or the height or width of an input is not divisible by 16.
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 1,
+        out_channels: int = 1,
+        width: int = 64,
+        dropout: float = 0.0,
+        affinity: str = "softmax",
+        attention_at: str = "bottom",
+        jumps: str = "all",
+        lstm_ratio: float = 1.0,
+        skip_first: bool = False,
+    ):
+        super().__init__()
+        if width < 4 or width % 4:
+            raise ValueError(f"width must be a positive multiple of 4, got {width}.")
+        if attention_at not in ("bottom", "skips"):
+            raise ValueError(f'attention_at must be "bottom" or "skips", got {attention_at!r}.')
+        cofres = partial(CofRes, jumps=jumps, dropout=dropout)
+        self.level1 = cofres(in_channels, width)
+        self.level2 = cofres(width, 2 * width)
+        self.level3 = cofres(2 * width, 4 * width)
+        self.level4 = cofres(4 * width, 8 * width)
+        self.pool = nn.MaxPool2d(2)
+        self.bottom = cofres(8 * width, 8 * width)
+        self.attention = ChannelAttention(affinity)
+        every = attention_at == "skips"
+        self.skips = nn.ModuleList(ChannelAttention(affinity) if every else nn.Identity() for _ in range(4))
+        recover = partial(AttentionRecovery, lstm_ratio=lstm_ratio, skip_first=skip_first, dropout=dropout)
+        self.recover4 = recover(8 * width)
+        self.recover3 = recover(4 * width)
+        self.recover2 = recover(2 * width)
+        self.recover1 = recover(width)
+        self.head = nn.Conv2d(width // 2, out_channels, 1)
+        self.apply(_initialize)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.shape[2] % 16 or x.shape[3] % 16:
+            raise ValueError(
+                f"RAVNet needs a height and a width divisible by 16, got {x.shape[2]} x {x.shape[3]}: "
+                "pad the image, for example with DivisiblePadd(k=16)."
+            )
+        s1 = self.level1(x)  # (B, w, H, W)
+        s2 = self.level2(self.pool(s1))  # (B, 2w, H/2, W/2)
+        s3 = self.level3(self.pool(s2))  # (B, 4w, H/4, W/4)
+        s4 = self.level4(self.pool(s3))  # (B, 8w, H/8, W/8)
+        x = self.attention(self.bottom(self.pool(s4)))  # (B, 8w, H/16, W/16)
+        x = self.recover4(x, self.skips[3](s4))  # (B, 4w, H/8, W/8)
+        x = self.recover3(x, self.skips[2](s3))  # (B, 2w, H/4, W/4)
+        x = self.recover2(x, self.skips[1](s2))  # (B, w, H/2, W/2)
+        x = self.recover1(x, self.skips[0](s1))  # (B, w/2, H, W)
+        return self.head(x)  # (B, out_channels, H, W)
+
+
+def _initialize(module: nn.Module) -> None:
+    """He normal convolutions without bias at the start; `ConvLSTM` sees to its own."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

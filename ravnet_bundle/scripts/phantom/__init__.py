@@ -1,0 +1,7 @@
+"""Synthetic CTs of the trunk with exact liver and tumour truth: seeded, deterministic, made from nothing."""
+
+from __future__ import annotations
+
+from .scan import Phantom, make_decathlon, make_phantom, save_phantom
+
+__all__ = ["Phantom", "make_decathlon", "make_phantom", "save_phantom"]
