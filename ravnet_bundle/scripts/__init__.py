@@ -1,1 +1,1 @@
-"""The Python that the bundle's configs name; works as `scripts` (bundle root on the path) and as `ravnet_bundle.scripts`."""
+"""The Python that the configs name; works as `scripts` (bundle root on the path) and as `ravnet_bundle.scripts`."""

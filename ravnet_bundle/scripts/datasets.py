@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import json
+import logging
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+
+logger = logging.getLogger(__name__)
 
 IMAGES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
 
-# 3D-IRCADb-01, the source of LiTS volumes 28 to 47: pixel size and slice spacing in mm, and slices, of its patients 1 to 20
+# 3D-IRCADb-01, the source of LiTS volumes 28 to 47: pixel size and slice spacing in mm, and slices, of its 20 patients
 # (https://www.ircad.fr/research/data-sets/liver-segmentation-3d-ircadb-01/). LiTS stores them with identity affines.
 IRCADB = (
     (0.57, 1.6, 129), (0.78, 1.6, 172), (0.62, 1.25, 200), (0.74, 2.0, 91), (0.78, 1.6, 139),
@@ -26,10 +33,11 @@ def training_scans(
 ) -> dict[str, list[dict[str, str]]]:
     """The labelled scans of a folder, as `{"training": [...], "validation": [...], "test": [...]}`.
 
-    Layouts: Medical Segmentation Decathlon (`dataset.json`); LiTS (`volume-N.nii[.gz]` with `segmentation-N.nii[.gz]`, at any
-    depth); `imagesTr/` and `labelsTr/` with equal file names. A split that the data set brings is kept ("validation" and
-    "test" with labels in `dataset.json`); what it lacks is drawn from the training part, seeded and by patient: the paper's
-    80/20, and 20 % of the training part for validation.
+    Layouts: Medical Segmentation Decathlon (`dataset.json`); LiTS (`volume-N.nii[.gz]` with `segmentation-N.nii[.gz]`,
+    at any depth); `imagesTr/` and `labelsTr/` with equal file names, but for nnU-Net's `_0000` at the end of an
+    image's. A split that the data set brings is kept ("validation" and "test" with labels in `dataset.json`); what it
+    lacks is drawn from the training part, seeded and by patient: the paper's 80/20, and 20 % of the training part for
+    validation.
 
     Args:
         dataset_dir: the folder.
@@ -37,7 +45,7 @@ def training_scans(
         test_share, validation_share: parts, 0 to 1, of all and of the rest.
 
     Returns:
-        items `{"image": path, "label": path, "patient": name}`; patient is the file's name where it is not known.
+        items `{"image": path, "label": path, "patient": name}`; patient as listed, else LiTS's, else the file's name.
 
     Raises:
         FileNotFoundError: where the folder, or labelled scans in it, or a file that it lists, cannot be found.
@@ -48,8 +56,8 @@ def training_scans(
     found = _decathlon(folder) or {"training": _lits(folder) or _images_and_labels(folder)}
     if not found["training"]:
         raise FileNotFoundError(
-            f"no labelled scans in {folder}: expected dataset.json (Decathlon), volume-N.nii with segmentation-N.nii (LiTS), "
-            "or imagesTr/ with labelsTr/."
+            f"no labelled scans in {folder}: expected dataset.json (Decathlon), volume-N.nii with segmentation-N.nii "
+            "(LiTS), or imagesTr/ with labelsTr/."
         )
     for item in (item for part in found.values() for item in part):
         for key in ("image", "label"):
@@ -64,11 +72,38 @@ def training_scans(
 def scan_name(path: str | Path) -> str:
     """A scan's name: its file's or folder's, without the extension."""
     name = Path(path).name
-    return next((name[: -len(end)] for end in sorted(IMAGES, key=len, reverse=True) if name.lower().endswith(end)), name)
+    return next(
+        (name[: -len(end)] for end in sorted(IMAGES, key=len, reverse=True) if name.lower().endswith(end)), name
+    )
+
+
+def is_dicom(file: str | Path) -> bool:
+    """Whether a file is DICOM by its preamble (part 10 of the standard), whatever its name."""
+    if not Path(file).is_file():
+        return False
+    with open(file, "rb") as opened:
+        return opened.read(132)[128:] == b"DICM"
+
+
+def scan_root(path: str) -> str:
+    """The folder below which output folders mirror input folders: a file's or DICOM folder's own, or the folder."""
+    root = Path(path).absolute()
+    single = not root.is_dir() or any(is_dicom(file) for file in root.iterdir())
+    return str(root.parent if single else root)
 
 
 def _item(image: Path, label: Path, patient: str | None = None) -> dict[str, str]:
-    return {"image": str(image), "label": str(label), "patient": patient or scan_name(image)}
+    return {
+        "image": str(image),
+        "label": str(label),
+        "patient": str(_patient(scan_name(image)) if patient is None else patient),
+    }
+
+
+def _patient(name: str) -> str:
+    """The patient of a scan, by its name: LiTS's, where LiTS or the Decathlon named it, or the name itself."""
+    match = re.fullmatch(r"(volume-|liver_)(\d+)(_0000)?", name)
+    return lits_patient(int(match[2])) if match else name
 
 
 def _decathlon(folder: Path) -> dict[str, list[dict[str, str]]] | None:
@@ -76,6 +111,8 @@ def _decathlon(folder: Path) -> dict[str, list[dict[str, str]]] | None:
     if not listing.exists():
         return None
     content = json.loads(listing.read_text())
+    if "training" not in content:  # nnU-Net's, which lists no files
+        return None
     return {
         part: [
             _item(folder / entry["image"], folder / entry["label"], entry.get("patient"))
@@ -88,10 +125,10 @@ def _decathlon(folder: Path) -> dict[str, list[dict[str, str]]] | None:
 
 def _lits(folder: Path) -> list[dict[str, str]]:
     images, labels = ({}, {})
-    for path in folder.rglob("*.nii*"):
+    for path in sorted(folder.rglob("*.nii*")):
         if match := re.fullmatch(r"(volume|segmentation)-(\d+)\.nii(\.gz)?", path.name):
             (images if match[1] == "volume" else labels)[int(match[2])] = path
-    return [_item(images[n], labels[n], lits_patient(n)) for n in sorted(images.keys() & labels.keys())]
+    return [_item(images[n], labels[n]) for n in sorted(images.keys() & labels.keys())]
 
 
 def lits_patient(number: int) -> str:
@@ -101,8 +138,11 @@ def lits_patient(number: int) -> str:
 
 
 def _images_and_labels(folder: Path) -> list[dict[str, str]]:
-    images = {scan_name(p): p for p in (folder / "imagesTr").glob("*") if p.name.lower().endswith(IMAGES)}
-    labels = {scan_name(p): p for p in (folder / "labelsTr").glob("*") if p.name.lower().endswith(IMAGES)}
+    images, labels = (
+        # not the hidden "._" files that macOS leaves beside each file
+        {scan_name(p): p for p in (folder / name).glob("[!.]*") if p.name.lower().endswith(IMAGES)}
+        for name in ("imagesTr", "labelsTr")
+    )
     pairs = {name: labels.get(name) or labels.get(name.removesuffix("_0000")) for name in sorted(images)}
     return [_item(images[name], label) for name, label in pairs.items() if label]
 
@@ -114,3 +154,66 @@ def _draw(items: Sequence[dict], share: float, seed: int) -> tuple[list[dict], l
         return [], list(items)
     drawn = np.random.default_rng(seed).permutation(patients)[: max(1, round(share * len(patients)))]
     return [i for i in items if i["patient"] in drawn], [i for i in items if i["patient"] not in drawn]
+
+
+class RepairHeaderd(MapTransform):
+    """Repairs, or refuses, the headers of training data that are known to be wrong, with a message each time.
+
+    - The label's affine differs from the image's on an equal grid (LiTS; nnUNet#2751): it takes the image's.
+    - LiTS volumes 28 to 47 with an identity affine (LITS-CHALLENGE#14): the spacing comes from 3D-IRCADb's table, where
+      the number of slices agrees, with the axes (L, P, S) of the other LiTS volumes. Another identity affine on a
+      512 x 512 grid is refused: half a metre of view in pixels of 1 mm is no CT's.
+    - The liver lies on the left of the body (LPS data labelled RAS; model-zoo#766): both in-plane axes are turned.
+
+    Args:
+        keys: image and label, `(1, X, Y, Z)` each.
+
+    Raises:
+        ValueError: grids that differ, or a spacing that is wrong and unknown.
+    """
+
+    def __init__(self, keys: KeysCollection):
+        super().__init__(keys)
+        self.image_key, self.label_key = self.keys
+
+    def __call__(self, data: Mapping[Hashable, MetaTensor]) -> dict[Hashable, MetaTensor]:
+        result = dict(data)
+        image, label = result[self.image_key], result[self.label_key]
+        name = scan_name(image.meta.get("filename_or_obj", "a scan without a file name"))
+        if image.shape != label.shape:
+            raise ValueError(f"{name}: image {tuple(image.shape)} and label {tuple(label.shape)} are not on one grid.")
+        if not torch.allclose(image.affine, label.affine, atol=1e-2):
+            logger.warning("%s: the label's affine differs from the image's and takes its place", name)
+        affine = self.known_spacing(name, image)
+        if left_of_body(image, label > 0, affine) > 10:
+            logger.warning("%s: the liver lies on the left: in-plane axes are turned (LPS data labelled RAS)", name)
+            affine = torch.diag(torch.tensor([-1.0, -1.0, 1.0, 1.0], dtype=affine.dtype)) @ affine
+        image.affine, label.affine = affine, affine.clone()
+        return result
+
+    @staticmethod
+    def known_spacing(name: str, image: MetaTensor) -> torch.Tensor:
+        affine, shape = image.affine, tuple(image.shape[1:])
+        identity = torch.allclose(affine[:3, :3].abs(), torch.eye(3, dtype=affine.dtype))
+        if not identity or shape[:2] != (512, 512):
+            return affine
+        number = re.search(r"(\d+)$", name.removesuffix("_0000"))
+        patient = int(number[1]) - 27 if number else 0
+        if not 1 <= patient <= len(IRCADB) or IRCADB[patient - 1][2] != shape[2]:
+            raise ValueError(f"{name}: an identity affine on a 512 x 512 grid: its spacing is not known. Leave it out.")
+        pixel, spacing, _ = IRCADB[patient - 1]
+        logger.warning("%s: identity affine; %g x %g x %g mm from 3D-IRCADb's table", name, pixel, pixel, spacing)
+        return torch.diag(torch.tensor([-pixel, -pixel, spacing, 1.0], dtype=affine.dtype))
+
+
+def left_of_body(image: torch.Tensor, liver: torch.Tensor, affine: torch.Tensor) -> float:
+    """How far, in mm, the liver lies left of the body (image > -30 HU), by their centres in its slices; nan without."""
+    slices = liver.any(dim=(0, 1, 2))
+    body = (image.as_tensor() if isinstance(image, MetaTensor) else image)[..., slices] > -30
+    return -float(affine[0, :3].double() @ (_centre(liver[..., slices]) - _centre(body)))
+
+
+def _centre(mask: torch.Tensor) -> torch.Tensor:
+    """Mean index (3) of a mask's voxels, `(1, X, Y, Z)`."""
+    counts = [mask[0].sum(dim=[axis for axis in range(3) if axis != kept]).double() for kept in range(3)]
+    return torch.stack([(count * torch.arange(len(count))).sum() / count.sum() for count in counts])

@@ -11,7 +11,7 @@ from monai.inferers import Inferer
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 convolutions are faster than float32 ones there: CUDA since Ampere, CPUs with AVX512-BF16 or AMX."""
+    """Whether bfloat16 is the faster there: on CUDA since Ampere, on CPUs with AVX512-BF16 or AMX."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
@@ -20,8 +20,8 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 class AxialInferer(Inferer):
     """Runs a network of axial slices on slices `(B, C, H, W)` or, slice by slice, on volumes `(B, C, X, Y, Z)`.
 
-    Slices of a volume go through the network in batches, zero-padded to a multiple of `divisor` and cropped back. Logits come
-    back as float32, on the input's device and grid.
+    Slices of a volume go through the network in batches, zero-padded to a multiple of `divisor` and cropped back.
+    Logits come back as float32, on the input's device and grid.
 
     Args:
         batch_size: slices in one forward pass over a volume.
@@ -45,7 +45,9 @@ class AxialInferer(Inferer):
         logits = torch.cat([self._forward(part, network, *args, **kwargs) for part in slices.split(self.batch_size)])
         return logits.unflatten(0, (plain.shape[0], plain.shape[4])).permute(0, 2, 3, 4, 1)
 
-    def _forward(self, x: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any) -> torch.Tensor:
+    def _forward(
+        self, x: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
         height, width = x.shape[2:]
         x = F.pad(x, (0, -width % self.divisor, 0, -height % self.divisor))
         x = x.contiguous(memory_format=torch.channels_last)

@@ -14,8 +14,8 @@ class RAVNet(nn.Module):
     """RA V-Net (Figure 1): slices `(B, in_channels, H, W) -> (B, out_channels, H, W)` logits, H and W divisible by 16.
 
     Encoder of four CofRes levels (w, 2w, 4w, 8w filters, 2 x 2 max pooling), a CofRes with channel attention at the
-    bottom, decoder of four attention recovery modules, 1 x 1 head. Defaults are the paper's network: 29,940,610 parameters.
-    The sigmoid is the loss's and the post-processing's.
+    bottom, decoder of four attention recovery modules, 1 x 1 head. The defaults are the paper's network, of 29,940,610
+    parameters. The sigmoid is the loss's and the post-processing's.
 
     Args:
         in_channels: channels of the input; 1, a windowed CT slice scaled to 0..1.

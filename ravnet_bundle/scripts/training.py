@@ -1,11 +1,10 @@
-"""Handlers that MONAI and Ignite lack: atomic checkpoints, exact resumption, a clean end on SIGTERM, a stop at a loss."""
+"""Handlers that MONAI and Ignite lack: atomic checkpoints, exact resumption, a clean end on SIGTERM, stop at a loss."""
 
 from __future__ import annotations
 
 import logging
 import os
 import signal
-import tempfile
 import threading
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import torch
 from ignite.engine import Engine, Events
+from ignite.handlers import EMAHandler
 from monai.data.utils import set_rnd
 from monai.utils import set_determinism
 
@@ -23,17 +23,23 @@ def save_atomically(content: Any, path: str | os.PathLike) -> None:
     """`torch.save` such that `path` holds, at any moment and after any kill, either the old or the new content."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = path.with_name(f".{path.name}.part")  # always this name: what a kill leaves, the next save overwrites
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(temporary, "wb") as file:
             torch.save(content, file)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)  # mkstemp gives 0600
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
+
+
+class Attach:
+    """Attaches a handler that other config items refer to: MONAI Label wants handlers listed as plain dictionaries."""
+
+    def __init__(self, handler: Any):
+        self.attach = handler.attach
 
 
 class Seed:
@@ -67,17 +73,25 @@ class Resume:
 
     def __init__(self, path: str, objects: Mapping[str, Any], interval: int = 1):
         self.path, self.objects, self.interval = Path(path), dict(objects), interval
+        self.completed = self.saved = 0  # epochs
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self.load)
-        engine.add_event_handler(Events.EPOCH_COMPLETED(every=self.interval), self.save)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self.complete)
         engine.add_event_handler(Events.COMPLETED, self.save)
 
+    def complete(self, engine: Engine) -> None:
+        self.completed = engine.state.epoch
+        if self.completed % self.interval == 0:
+            self.save(engine)
+
     def save(self, engine: Engine) -> None:
-        if engine.state.iteration % engine.state.epoch_length:
-            return  # stopped within an epoch: it is run again from its start
+        # Stopped within an epoch, or after its last step but before its schedule and validation: it is run again.
+        if engine.state.epoch != self.completed or self.completed == self.saved:
+            return
         state = {name: thing.state_dict() for name, thing in self.objects.items()}
         save_atomically({**state, "epoch": engine.state.epoch, "iteration": engine.state.iteration}, self.path)
+        self.saved = self.completed
 
     def load(self, engine: Engine) -> None:
         if not self.path.exists():
@@ -86,7 +100,24 @@ class Resume:
         for name, thing in self.objects.items():
             thing.load_state_dict(state[name])
         engine.state.epoch, engine.state.iteration = state["epoch"], state["iteration"]
+        self.completed = self.saved = state["epoch"]
         logger.info("resumed from %s after epoch %d", self.path, state["epoch"])
+
+
+class Averaged(EMAHandler):
+    """Ignite's moving average of the weights, with a warm-up that goes on where a training is resumed.
+
+    Ignite counts the warm-up's steps from 0 in each process: its first, high momentum would replace the average that
+    was loaded by the weights of the moment.
+    """
+
+    def attach(self, engine: Engine, *args: Any, **kwargs: Any) -> None:
+        super().attach(engine, *args, **kwargs)
+        engine.add_event_handler(Events.EPOCH_STARTED, self.go_on)
+
+    def go_on(self, engine: Engine) -> None:
+        if self.momentum_scheduler is not None:
+            self.momentum_scheduler.event_index = engine.state.iteration
 
 
 class SaveBest:
@@ -120,18 +151,28 @@ class SaveBest:
 
 
 class StopOnSignal:
-    """Ends the training after the current step when the process is told to end (SIGTERM), as clusters do before a kill."""
+    """Ends the training after the current step when the process is told to end (SIGTERM), as clusters do before a kill.
+
+    The process then ends as after a full training, with exit code 0; the same command resumes it.
+    """
 
     def __init__(self) -> None:
         self.told = False
+        self.before: Any = signal.SIG_DFL
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self.listen)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.stop)
+        engine.add_event_handler(Events.COMPLETED, self.unlisten)
 
     def listen(self, engine: Engine) -> None:
+        self.told = False
         if threading.current_thread() is threading.main_thread():  # Python sets signal handlers in no other
-            signal.signal(signal.SIGTERM, self.note)
+            self.before = signal.signal(signal.SIGTERM, self.note)
+
+    def unlisten(self, engine: Engine) -> None:
+        if signal.getsignal(signal.SIGTERM) == self.note:  # what runs after the training ends by SIGTERM as before
+            signal.signal(signal.SIGTERM, self.before)
 
     def note(self, number: int, frame: Any) -> None:
         self.told = True
@@ -160,5 +201,5 @@ class StopAtLoss:
     def stop(self, engine: Engine) -> None:
         mean = sum(self.losses) / len(self.losses)
         if mean <= self.loss:
-            logger.info("training loss %.2e has reached %.2e: ended after epoch %d", mean, self.loss, engine.state.epoch)
+            logger.info("training loss %.2e reached %.2e: ended after epoch %d", mean, self.loss, engine.state.epoch)
             engine.terminate()

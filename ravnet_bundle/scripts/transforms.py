@@ -14,8 +14,8 @@ from monai.transforms import Spacingd as MonaiSpacingd
 class Spacingd(MonaiSpacingd):
     """MONAI's `Spacingd`, for dictionaries that hold more than arrays under `<key>_*`.
 
-    MONAI 1.6 takes every `image_*` item for a dictionary of metadata and calls `.update` on it; MONAI Label keeps a path
-    (a string) under `image_path`, which ends in an AttributeError. Here such items step aside for the call.
+    MONAI 1.6 takes every `image_*` item for a dictionary of metadata and calls `.update` on it; MONAI Label keeps a
+    path (a string) under `image_path`, which ends in an AttributeError. Here such items step aside for the call.
     """
 
     def __call__(self, data: Mapping[Hashable, torch.Tensor], *args, **kwargs) -> dict[Hashable, torch.Tensor]:
@@ -32,9 +32,9 @@ class Spacingd(MonaiSpacingd):
 class RandSlicesd(Randomizable, MapTransform):
     """Axial slices of a volume, drawn with a share that shows the liver.
 
-    Each of the `num_samples` slices is drawn, with probability `liver_share`, from the slices with any label, and otherwise
-    from all; where no slice has a label, from all. MONAI's label-balanced croppers index every voxel instead, and favour
-    slices with much liver over the dome and the tip, which are the hard ones.
+    Each of the `num_samples` slices is drawn, with probability `liver_share`, from the slices with any label, and
+    otherwise from all; where no slice has a label, from all. MONAI's label-balanced croppers index every voxel instead,
+    and favour slices with much liver over the dome and the tip, which are the hard ones.
 
     Args:
         keys: the volumes, `(C, X, Y, Z)`, all on one grid; each becomes `(C, X, Y)`.

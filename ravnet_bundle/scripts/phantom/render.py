@@ -2,31 +2,46 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
-from scipy.fft import irfft2, rfft2, rfftfreq, fftfreq
+from scipy.fft import fftfreq, irfft2, rfft2, rfftfreq
 from scipy.spatial.transform import Rotation
 
-from .anatomy import Organ
-from .shapes import Points, Waves
+from .body import Organ
+from .points import Points, Waves
 from .tissues import PHASES, TISSUES
 
 
 class World:
-    """One patient: where they lie, how they are deformed, and their tissues' HU.
+    """One patient in the scanner: where they lie, how they are deformed, their tissues' HU.
 
     Args:
         seed: the patient.
-        phase: contrast phase.
+        phase: contrast phase, one of PHASES.
     """
 
     def __init__(self, seed: int, phase: str) -> None:
         rng = np.random.default_rng([seed, 1])
-        self.scale = rng.uniform(0.95, 1.05) * rng.uniform(0.97, 1.03, 3)
-        self.turn = Rotation.from_euler("xyz", rng.normal(0, [1.0, 1.0, 2.5]), degrees=True).inv().as_matrix() / self.scale[:, None]
-        self.warps = [[(Waves(rng, (130, 300), 8), 3.2), (Waves(rng, (55, 110), 12), 1.2)] for _ in "xyz"]
-        self.grain = {"coarse": Waves(rng, (14, 45), 24), "medium": Waves(rng, (6, 14), 32), "fine": Waves(rng, (2.5, 6), 40)}
+        self.scale = rng.uniform(0.95, 1.05) * rng.uniform(0.98, 1.02, 3)
+        lie = Rotation.from_euler("xyz", np.clip(rng.normal(0, [1.0, 1.0, 2.5]), -6, 6), degrees=True)
+        self.turn = lie.inv().as_matrix() / self.scale[:, None]
+        self.warps = [Waves(rng, (130, 300, 8, 3.2), (55, 110, 12, 1.2)) for _ in "xyz"]
+        sizes = {
+            "coarse": (14, 45, 16, 1.0),
+            "medium": (6, 14, 24, 1.0),
+            "fine": (2.5, 6, 28, 1.0),
+            "sheets": (45, 100, 16, 1.0),
+        }
+        self.textures = {name: Waves(rng, band) for name, band in sizes.items()}
         self.noise = 11 * rng.uniform(0.75, 1.3)  # HU at 5 mm; 8 to 14 there makes 20 to 35 at 1 mm
-        self.hu = {name: getattr(t, phase) + np.clip(rng.normal(0, 0.04 * abs(t[PHASES.index(phase)]) ** 0.75 + 1), -20, 20) for name, t in TISSUES.items()}
+        bolus = rng.uniform(0.88, 1.1)  # how much of the usual enhancement this patient shows
+        self.hu = {}
+        for name, tissue in TISSUES.items():
+            enhanced = tissue.native + bolus * (tissue[PHASES.index(phase)] - tissue.native)
+            self.hu[name] = enhanced + (rng.normal(0, 1 + 0.025 * min(abs(enhanced), 300)) if enhanced > -500 else 0)
+        if rng.random() < 1 / 8:  # steatosis
+            self.hu["liver"] -= rng.uniform(15, 30)
 
     def reach(self, extent: tuple[float, float]) -> tuple[float, float]:
         """Where an extent along z of the patient's frame surely ends in the scanner's world, mm."""
@@ -36,12 +51,12 @@ class World:
     def points(self, x: np.ndarray, y: np.ndarray, z: float) -> Points:
         """The slice z of the scanner's world (mm) in the patient's own frame."""
         body = []
-        for row, warps in zip(self.turn.astype(np.float32), self.warps):
-            place = row[0] * x[:, None] + row[1] * y[None] + row[2] * np.float32(z)
-            for wave, mm in warps:
-                place = place + np.float32(mm) * wave.plane(x, y, z)
-            body.append(place.astype(np.float32))
-        return Points(*body, grain={name: wave.plane(x, y, z) for name, wave in self.grain.items()})
+        for row, warp in zip(self.turn, self.warps):
+            place = warp.plane(x, y, z)
+            place += (row[0] * x + row[2] * z).astype(np.float32)[:, None]
+            place += (row[1] * y).astype(np.float32)
+            body.append(place)
+        return Points(*body, {name: partial(wave.plane, x, y, z) for name, wave in self.textures.items()})
 
 
 class Painter:
@@ -49,34 +64,35 @@ class Painter:
 
     def __init__(self, organs: list[Organ], world: World, edge: float) -> None:
         self.layers = [(organ, shape) for organ in organs for shape in organ.shapes]
-        self.low, self.high = (np.array([getattr(shape, end)[2] for _, shape in self.layers]) for end in ("low", "high"))
+        self.low, self.high = (np.array([getattr(shape, end) for _, shape in self.layers]) for end in ("low", "high"))
         self.world, self.edge = world, edge
 
     def __call__(self, points: Points) -> tuple[np.ndarray, np.ndarray]:
-        """Edges are softened over `edge` mm, the partial volume effect in the plane -> HU float32 (X, Y), label uint8 (X, Y)."""
+        """Edges are softened over `edge` mm, the partial volume in the plane -> HU float32, label uint8 (X, Y)."""
         hu = np.full(points.x.shape, self.world.hu["air"], np.float32)
         label = np.zeros(points.x.shape, np.uint8)
-        for n in np.flatnonzero((self.low <= points.z.max()) & (self.high >= points.z.min())):
+        for n, window in points.windows(self.low, self.high):
             organ, shape = self.layers[n]
-            window = points.window(shape)
-            if window is None:
-                continue
             at, tissue = points.crop(window), TISSUES[organ.tissue]
             distance = shape.distance(at)
             label[window][distance < 0] = organ.label
-            cover = np.clip(np.float32(0.5) - distance * np.float32(1 / self.edge), 0, 1)
-            value = np.float32(self.world.hu[organ.tissue])
+            cover = distance * np.float32(-1 / self.edge)
+            cover += np.float32(0.5)
+            np.clip(cover, 0, 1, out=cover)
+            change = np.float32(self.world.hu[organ.tissue]) - hu[window]
             if tissue.amplitude:
-                value = value + np.float32(tissue.amplitude) * at.grain[tissue.grain]
-            hu[window] += cover * (value - hu[window])
+                change += np.float32(tissue.amplitude) * at.texture(tissue.texture)
+            change *= cover
+            hu[window] += change
         return hu, label
 
 
 def noise_filter(shape: tuple[int, int], spacing: tuple[float, float]) -> np.ndarray:
-    """Amplitude over frequency (X, Y // 2 + 1) of CT noise: a ramp (filtered back projection) with a soft roll-off, unit variance."""
+    """Amplitude spectrum (X, Y // 2 + 1) of CT noise: filtered back projection's ramp, rolled off; unit variance."""
     f = np.hypot(fftfreq(shape[0], spacing[0])[:, None], rfftfreq(shape[1], spacing[1])[None])
-    amplitude = np.sqrt(f) * np.exp(-((f / 0.45) ** 2))
-    weight = np.full(amplitude.shape[1], 2.0)  # columns of a half spectrum count twice, but for the first and, if even, the last
+    amplitude = np.sqrt(f) * np.exp(-((f / 0.45) ** 2)) + 1e-6  # never nothing, even for a single pixel
+    # columns of a half spectrum count twice, but for the first and, if even, the last
+    weight = np.full(amplitude.shape[1], 2.0)
     weight[0] = 1
     if shape[1] % 2 == 0:
         weight[-1] = 1
@@ -84,6 +100,6 @@ def noise_filter(shape: tuple[int, int], spacing: tuple[float, float]) -> np.nda
 
 
 def noise(seed: int, number: int, amplitude: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Unit-variance noise (X, Y) float32 of slice `number`, band-pass in the plane and correlated with the slice below."""
+    """Noise (X, Y) float32 of slice `number`: unit variance, band-pass in the plane, correlated with the next slice."""
     white = [np.random.default_rng([seed, 3, n]).standard_normal(shape, np.float32) for n in (number, number + 1)]
     return irfft2(rfft2(white[0] * np.float32(0.35) + white[1] * np.float32(0.937)) * amplitude, s=shape)

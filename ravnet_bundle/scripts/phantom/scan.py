@@ -14,7 +14,7 @@ import nibabel as nib
 import numpy as np
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, ornt_transform
 
-from .anatomy import LIVER_EXTENT, Patient
+from .anatomy import LIVER_EXTENT, anatomy
 from .render import Painter, World, noise, noise_filter
 from .tissues import PHASES
 
@@ -44,7 +44,7 @@ def make_phantom(
     phase: str = "portal",
     axcodes: str | Sequence[str] = "LPS",
 ) -> Phantom:
-    """Make a synthetic CT. The same arguments give the same voxels; the same seed in another storage order gives the same world.
+    """Make a synthetic CT. The same arguments give the same voxels; in another storage order, the same world.
 
     Args:
         seed: the patient: anatomy, tumours, fat, position, HU and noise.
@@ -67,7 +67,7 @@ def make_phantom(
     if len(shape) != 3 or len(spacing) != 3 or min(shape) < 1 or not min(spacing) > 0:
         raise ValueError(f"shape {tuple(shape)} and spacing {tuple(spacing)} must be three positive numbers each")
 
-    world, organs = World(seed, phase), Patient(seed).organs()
+    world, organs = World(seed, phase), anatomy(seed)
     size = np.asarray(shape) * np.asarray(spacing, np.float64)
     foot, head = world.reach(LIVER_EXTENT)
     centre = {"abdomen": -5.0, "chest": head + size[2] / 2, "pelvis": foot - size[2] / 2}[region]
@@ -90,7 +90,8 @@ def make_phantom(
         image[:, :, k] = np.clip(np.rint(hu), -1024, 3071)
         label[:, :, k] = planes[-1][1]
 
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+    # numpy lets go of the interpreter only in large arrays: small slices are faster one after the other
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1) if image[:, :, 0].size > 40_000 else 1) as pool:
         list(pool.map(scan, range(len(z))))
 
     affine = np.diag([*map(float, spacing), 1.0])
@@ -111,7 +112,9 @@ def save_phantom(phantom: Phantom, image_path: str | Path, label_path: str | Pat
             nib.save(nifti, path)
 
 
-def make_decathlon(folder: str | Path, training: int = 4, validation: int = 1, test: int = 1, seed: int = 0, **kwargs) -> None:
+def make_decathlon(
+    folder: str | Path, training: int = 4, validation: int = 1, test: int = 1, seed: int = 0, **kwargs
+) -> None:
     """Write a data set in the layout of the Medical Segmentation Decathlon: imagesTr, labelsTr and dataset.json.
 
     Args:

@@ -14,12 +14,13 @@ class Tissue(NamedTuple):
     arterial: float
     portal: float
     amplitude: float = 0.0
-    grain: str = "coarse"
+    texture: str = "coarse"
 
 
-# Liver, spleen, kidney, muscle, vessels, bone, fluid and metastasis as published for native and portal venous CT (the project's collection of
-# norms: liver 55 +- 10 -> 102, spleen 35-55 -> 120, kidney 20-40 -> 175, aorta 45-65 -> 130-160, portal and hepatic veins 40 -> 150-180,
-# metastasis 30-40 -> 40-70, trabecular bone 150-250, cortical 700+); the arterial column is our reading of routine late arterial CT.
+# Native and portal venous means within the published ranges: liver 55 +- 10 -> 102, spleen
+# 35-55 -> 120, kidney 20-40 -> 175, muscle 45-60 -> 60-70, aorta 45-65 -> 130-160, portal and hepatic veins 40 ->
+# 150-180, metastasis 30-40 -> 40-70, cyst 0-15, fluid 0-20, fat -100 +- 10, lung -850..-910, trabecular bone 150-250,
+# cortical 700+. The arterial column is our reading of routine late arterial CT.
 TISSUES = {
     "air": Tissue(-1000, -1000, -1000),
     "gas": Tissue(-940, -940, -940),
@@ -31,11 +32,9 @@ TISSUES = {
     "muscle": Tissue(54, 58, 64, 7, "medium"),
     "lung": Tissue(-868, -865, -862, 22, "medium"),
     "lung vessel": Tissue(40, 160, 120),
-    "airway": Tissue(-990, -990, -990),
     "cartilage": Tissue(95, 95, 95, 15, "medium"),
-    "cortical bone": Tissue(640, 640, 640, 120, "medium"),
+    "cortical bone": Tissue(720, 720, 720, 120, "medium"),
     "trabecular bone": Tissue(175, 178, 185, 24, "fine"),
-    "marrow": Tissue(20, 20, 25, 60, "fine"),
     "disc": Tissue(78, 78, 80, 6, "medium"),
     "spinal canal": Tissue(22, 22, 24, 5),
     "myocardium": Tissue(46, 105, 108, 5),
@@ -46,19 +45,17 @@ TISSUES = {
     "portal vein": Tissue(41, 82, 165),
     "hepatic vein": Tissue(40, 48, 155),
     "aorta": Tissue(46, 290, 146),
-    "iliac artery": Tissue(46, 280, 142),
     "vena cava": Tissue(42, 80, 132, 5),
     "gallbladder": Tissue(9, 9, 10),
     "gallbladder wall": Tissue(35, 55, 75),
     "spleen": Tissue(47, 108, 120, 3),
     "kidney cortex": Tissue(33, 168, 182, 4),
     "kidney medulla": Tissue(30, 62, 160, 6),
-    "renal pelvis": Tissue(5, 5, 12),
     "pancreas": Tissue(40, 96, 94, 20, "medium"),
     "adrenal": Tissue(28, 60, 70),
     "bowel wall": Tissue(40, 72, 88, 8, "medium"),
     "stomach wall": Tissue(42, 74, 90, 6, "medium"),
-    "food": Tissue(52, 62, 92, 9, "medium"),
+    "food": Tissue(52, 62, 94, 6, "medium"),
     "fluid": Tissue(14, 14, 15, 5, "medium"),
     "chyme": Tissue(32, 36, 45, 14, "medium"),
     "stool": Tissue(-20, -20, -15, 110, "medium"),

@@ -1,0 +1,46 @@
+# make demo   installs into .venv, segments two synthetic CTs and writes the masks and a picture to demo/
+# make test   installs into .venv, checks style and runs the tests
+#
+# PYTHON is the interpreter that makes .venv, TORCH what pip is given to install PyTorch: by default the small CPU build (or
+# PyPI's build, where that index cannot be reached). For an NVIDIA GPU, `rm -rf .venv; make TORCH=torch==2.13.0 demo` takes
+# PyPI's CUDA build; for another CUDA, put PyTorch's own index for it in place of `cpu` below.
+PYTHON ?= python3
+TORCH ?= torch==2.13.0 --extra-index-url https://download.pytorch.org/whl/cpu
+
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+
+.PHONY: demo test lint format clean
+
+demo: .venv/.installed
+	@cd ravnet_bundle && ../$(BIN)/python -m scripts.demo ../demo
+
+test: lint
+	@$(BIN)/python -m pytest -q -rs --durations=10
+
+lint: .venv/.installed
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --quiet --check . || { echo "The files' format differs: run 'make format'."; exit 1; }
+
+format: .venv/.installed
+	@$(BIN)/ruff check --quiet --fix-only .
+	@$(BIN)/ruff format --quiet .
+
+# Leaves .venv; `rm -rf .venv` to install anew.
+clean:
+	@rm -rf demo build dist *.egg-info .pytest_cache .ruff_cache
+	@find ravnet_bundle tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+.venv/.torch: Makefile
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null || \
+		{ echo "Python 3.10 to 3.13 is needed, and $(PYTHON) is not: choose one with 'make PYTHON=python3.11 ...'."; exit 1; }
+	@echo "Installing PyTorch into .venv ($(TORCH)) ..."
+	@$(PYTHON) -m venv .venv
+# Alone and without what it depends on, which the next step brings: only PyTorch itself is looked for on the extra index.
+	@$(PIP) --retries 1 --no-deps $(TORCH)
+	@touch $@
+
+.venv/.installed: .venv/.torch requirements.txt requirements-dev.txt
+	@echo "Installing requirements into .venv ..."
+	@$(PIP) -r requirements.txt -r requirements-dev.txt
+	@touch $@

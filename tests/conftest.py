@@ -1,0 +1,18 @@
+"""What all tests share; `setup.cfg` puts the repository's and the bundle's root on the import path."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Set before torch is loaded, and inherited by the commands that tests start: many threads slow small tensors down.
+os.environ.setdefault("OMP_NUM_THREADS", str(min(4, len(os.sched_getaffinity(0)))))
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real CTs: `$RAVNET_DATA`, or `../shared/data` beside the repository; without it the test skips."""
+    folder = Path(os.environ.get("RAVNET_DATA") or Path(__file__).parents[2] / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"no real CTs in {folder}: set RAVNET_DATA to their folder")
+    return folder

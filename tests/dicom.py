@@ -1,0 +1,42 @@
+"""Writes a volume as a DICOM CT series, for tests: a folder as a scanner exports it."""
+
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+
+def write_series(image: np.ndarray, affine: np.ndarray, folder: Path, modality: str = "CT") -> list[Path]:
+    """Writes HU `(X, Y, Z)` with a RAS affine, axes along the patient's, as one file a slice (stored + 1024).
+
+    SliceThickness is deliberately not the slices' spacing, as in many real series.
+    """
+    folder.mkdir(parents=True)
+    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    directions = lps[:3, :3] / spacing
+    series, study, frame = generate_uid(), generate_uid(), generate_uid()
+    files = []
+    for z in range(image.shape[2]):
+        meta = FileMetaDataset()
+        meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CTImageStorage, generate_uid()
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        ds = Dataset()
+        ds.file_meta = meta
+        ds.SOPClassUID, ds.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
+        ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = study, series, frame
+        ds.Modality, ds.PatientID, ds.PatientName, ds.SeriesDate = modality, "phantom", "phantom", "20260101"
+        ds.InstanceNumber = image.shape[2] - z  # against the order in space, as scanners may
+        ds.ImagePositionPatient = [f"{v:.6f}" for v in (lps @ [0, 0, z, 1])[:3]]
+        ds.ImageOrientationPatient = [f"{v:.6f}" for v in (*directions[:, 0], *directions[:, 1])]
+        ds.PixelSpacing = [f"{spacing[1]:.6f}", f"{spacing[0]:.6f}"]
+        ds.SliceThickness = f"{spacing[2] * 1.6:.6f}"
+        ds.Rows, ds.Columns = image.shape[1], image.shape[0]
+        ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
+        ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 0
+        ds.RescaleSlope, ds.RescaleIntercept = "1", "-1024"
+        ds.PixelData = (image[:, :, z].T.astype(np.int32) + 1024).clip(0, 65535).astype(np.uint16).tobytes()
+        files.append(folder / f"IM{z:04d}")
+        ds.save_as(files[-1], enforce_file_format=True)
+    return files

@@ -1,0 +1,104 @@
+"""A network of slices on volumes."""
+
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from scripts import inference
+from scripts.inference import AxialInferer
+from scripts.networks import RAVNet
+
+
+@pytest.fixture(scope="module")
+def network() -> torch.nn.Module:
+    torch.manual_seed(0)
+    network = RAVNet(width=8)
+    with torch.no_grad():
+        network.train()(torch.randn(4, 1, 32, 32))  # statistics of its own
+    return network.eval()
+
+
+@pytest.fixture(scope="module")
+def volume() -> torch.Tensor:
+    return torch.rand(2, 1, 32, 48, 5, generator=torch.Generator().manual_seed(1))
+
+
+@torch.inference_mode()
+def slice_by_slice(network, volume: torch.Tensor) -> torch.Tensor:
+    """`(B, 1, X, Y, Z) -> (B, 1, X, Y, Z)`, by one network call for each slice."""
+    return torch.stack(
+        [torch.cat([network(scan[None, ..., z]) for scan in volume]) for z in range(volume.shape[-1])], -1
+    )
+
+
+@torch.inference_mode()
+@pytest.mark.parametrize("batch_size", [1, 4, 64])
+def test_a_volume_gives_what_its_slices_give_one_by_one(batch_size, network, volume):
+    result = AxialInferer(batch_size, amp=False)(volume, network)
+    assert result.shape == volume.shape
+    expected = slice_by_slice(network, volume)
+    assert expected.std() > 1e-3  # the network says something
+    torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_slices_pass_as_they_are(network, volume):
+    slices = volume[..., 2]
+    torch.testing.assert_close(AxialInferer(amp=False)(slices, network), network(slices), rtol=1e-4, atol=1e-5)
+
+
+@torch.inference_mode()
+def test_a_size_that_does_not_divide_is_padded_with_zeros_and_cropped(network, volume):
+    odd = volume[:, :, :29, :41]
+    padded = torch.zeros_like(volume)
+    padded[:, :, :29, :41] = odd
+    expected = slice_by_slice(network, padded)[:, :, :29, :41]
+    torch.testing.assert_close(AxialInferer(amp=False)(odd, network), expected, rtol=1e-4, atol=1e-5)
+    two = AxialInferer(amp=False)(odd[..., 0], network)
+    torch.testing.assert_close(two, expected[..., 0], rtol=1e-4, atol=1e-5)
+
+
+def test_the_network_sees_batches_of_multiples_of_the_divisor(volume):
+    seen = []
+
+    def network(x: torch.Tensor) -> torch.Tensor:
+        seen.append(tuple(x.shape))
+        return x
+
+    result = AxialInferer(batch_size=4, divisor=32, amp=False)(volume, network)
+    assert seen == [(4, 1, 32, 64), (4, 1, 32, 64), (2, 1, 32, 64)]
+    assert torch.equal(result, volume)  # each voxel in its place
+
+
+@torch.inference_mode()
+def test_a_metatensor_gives_the_same_logits(network, volume):
+    result = AxialInferer(amp=False)(MetaTensor(volume), network)
+    assert torch.equal(result, AxialInferer(amp=False)(volume, network))
+
+
+@torch.inference_mode()
+def test_bfloat16_is_close_to_float32_and_comes_back_as_float32(network, volume, monkeypatch):
+    exact = AxialInferer(amp=False)(volume, network)
+    monkeypatch.setattr(inference, "has_fast_bfloat16", lambda device: True)
+    fast = AxialInferer(amp=True)(volume, network)
+    assert fast.dtype == exact.dtype == torch.float32
+    assert not torch.equal(fast, exact)  # it was used
+    assert (fast - exact).abs().max() < 0.05 * exact.abs().max()
+
+
+@torch.inference_mode()
+def test_bfloat16_is_left_aside_where_it_is_slow(network, volume, monkeypatch):
+    monkeypatch.setattr(inference, "has_fast_bfloat16", lambda device: False)
+    assert torch.equal(AxialInferer(amp=True)(volume, network), AxialInferer(amp=False)(volume, network))
+
+
+def test_gradients_flow_through_it(network):
+    slices = torch.rand(1, 1, 20, 20, requires_grad=True)
+    AxialInferer(amp=False)(slices, network).sum().backward()
+    assert slices.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("shape", [(1, 32, 32), (1, 1, 32, 32, 3, 1)])
+def test_other_numbers_of_dimensions_are_refused(shape, network):
+    with pytest.raises(ValueError, match=r"needs \(B, C, H, W\) or \(B, C, X, Y, Z\), got shape \(1"):
+        AxialInferer()(torch.zeros(shape), network)

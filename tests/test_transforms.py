@@ -1,0 +1,114 @@
+"""The transforms that MONAI lacks, beside MONAI's own."""
+
+import numpy as np
+import pytest
+import torch
+from monai.data import DataLoader, Dataset, MetaTensor
+from monai.transforms import Compose, Invertd
+from monai.transforms import Spacingd as MonaiSpacingd
+
+from scripts.transforms import RandSlicesd, Spacingd
+
+PIXDIM = (2.0, 2.0, -1.0)
+
+
+def volume(name: str = "ct.nii.gz") -> MetaTensor:
+    x, y, z = (torch.linspace(0, 3, n) for n in (18, 14, 5))
+    array = torch.sin(x[:, None, None]) + torch.cos(y[:, None]) + z
+    affine = torch.diag(torch.tensor([-1.5, 1.0, 4.0, 1.0], dtype=torch.float64))
+    return MetaTensor(array[None], affine=affine, meta={"filename_or_obj": name})
+
+
+def test_a_path_beside_the_image_as_in_monai_label_breaks_monais_spacing_but_not_ours():
+    item = {"image": volume(), "image_path": "/studies/ct.nii.gz", "image_count": 3}
+    with pytest.raises(AttributeError, match="update"):  # once MONAI has mended this, ours can go
+        MonaiSpacingd("image", PIXDIM)(item)
+    spaced = Spacingd("image", PIXDIM)(item)
+    assert (spaced["image_path"], spaced["image_count"]) == ("/studies/ct.nii.gz", 3)
+    clean = MonaiSpacingd("image", PIXDIM)({"image": volume()})
+    assert torch.equal(spaced["image"], clean["image"])
+    assert torch.equal(spaced["image"].affine, clean["image"].affine)
+
+
+def test_on_clean_items_it_is_monais_spacing():
+    def item():
+        return {"image": volume(), "label": volume() > 2, "image_meta_dict": {"kept": 1}, "patient": "p"}
+
+    options = {"keys": ("image", "label"), "pixdim": PIXDIM, "mode": ("bilinear", "nearest"), "dtype": torch.float32}
+    ours, monais = Spacingd(**options)(item()), MonaiSpacingd(**options)(item())
+    assert ours.keys() == monais.keys()
+    for key in ("image", "label"):
+        assert ours[key].shape == (1, 14, 8, 5)
+        assert torch.equal(ours[key], monais[key])
+        assert torch.equal(ours[key].affine, monais[key].affine)
+    assert ours["image_meta_dict"].keys() == monais["image_meta_dict"].keys()
+    assert "affine" in ours["image_meta_dict"]  # MONAI's update still happens
+
+
+def test_its_result_goes_back_to_the_scans_grid_through_invertd():
+    forward = Compose([Spacingd("image", PIXDIM)])
+    item = forward({"image": volume(), "image_path": "ct.nii.gz"})
+    assert item["image"].shape == (1, 14, 8, 5)
+    item["pred"] = item["image"].clone()
+    back = Invertd("pred", transform=forward, orig_keys="image", nearest_interp=False)(item)["pred"]
+    assert back.shape == volume().shape
+    assert torch.allclose(back.affine, volume().affine)
+    assert (back - volume()).abs().mean() < 0.05
+
+
+DEPTH, LIVER = 12, (4, 5, 6)
+
+
+def item(*liver: int) -> dict:
+    """A volume in which every voxel of a slice holds the slice's number."""
+    image = torch.arange(DEPTH).expand(1, 6, 4, DEPTH).clone().float()
+    label = torch.zeros(1, 6, 4, DEPTH, dtype=torch.uint8)
+    label[:, 2, 1, list(liver)] = 1
+    return {"image": MetaTensor(image), "label": MetaTensor(label), "patient": "p"}
+
+
+def draw(share: float, seed: int = 0, liver: tuple[int, ...] = LIVER, number: int = 200) -> list[int]:
+    slices = RandSlicesd(("image", "label"), "label", number, share).set_random_state(seed)
+    return [int(part["image"][0, 0, 0]) for part in slices(item(*liver))]
+
+
+def test_slices_are_two_dimensional_and_of_one_place():
+    parts = RandSlicesd(("image", "label"), "label", 20, 0.5)(item(*LIVER))
+    assert len(parts) == 20
+    for part in parts:
+        assert part["image"].shape == part["label"].shape == (1, 6, 4)
+        assert type(part["image"]) is type(part["label"]) is torch.Tensor
+        assert part["image"].unique().numel() == 1
+        assert part["label"].any() == (int(part["image"][0, 0, 0]) in LIVER)
+        assert part["patient"] == "p"
+
+
+def test_a_share_of_one_gives_liver_alone_and_a_share_of_none_any_slice():
+    assert set(draw(1.0)) == set(LIVER)
+    assert set(draw(0.0)) == set(range(DEPTH))
+    share = np.isin(draw(0.6, number=2000), LIVER).mean()
+    assert share == pytest.approx(0.6 + 0.4 * 3 / 12, abs=0.04)
+
+
+def test_a_volume_without_liver_gives_any_slice():
+    assert set(draw(1.0, liver=())) == set(range(DEPTH))
+
+
+def test_the_same_seed_draws_the_same_slices():
+    assert draw(0.5, 7) == draw(0.5, 7)
+    assert draw(0.5, 7) != draw(0.5, 8)
+
+
+def test_the_volume_stays_as_it_was():
+    volumes = item(*LIVER)
+    before = volumes["image"].clone()
+    RandSlicesd(("image", "label"), "label", 3, 0.5)(volumes)
+    assert volumes["image"].shape == (1, 6, 4, DEPTH)
+    assert torch.equal(volumes["image"], before)
+
+
+def test_a_loader_batches_the_slices_of_all_its_scans():
+    slices = RandSlicesd(("image", "label"), "label", 3, 1.0)
+    batch = next(iter(DataLoader(Dataset([item(*LIVER), item(8)], slices), batch_size=2)))
+    assert batch["image"].shape == (6, 1, 6, 4)
+    assert batch["label"].flatten(1).any(1).all()
