@@ -71,7 +71,7 @@ def predict(path):
     network = small_network().eval()
     with torch.no_grad():
         logits = network(torch.from_numpy(windowed).float().permute(2, 0, 1)[:, None])[:, 0].permute(1, 2, 0)
-    components, _ = ndimage.label(logits.numpy() > 0, np.ones((3, 3, 3)))
+    components, _ = ndimage.label(logits.numpy() >= 0, np.ones((3, 3, 3)))
     largest = components == np.argmax(np.bincount(components.ravel())[1:]) + 1
     back = nib.orientations.ornt_transform(*(nib.io_orientation(scan.affine) for scan in (ras, image)))
     return nib.orientations.apply_orientation(largest, back)

@@ -7,13 +7,14 @@ import subprocess
 import sys
 import time
 from itertools import count
-from multiprocessing import get_context
+from multiprocessing import active_children, get_context
 from pathlib import Path
 
 import monai
 import pytest
 import torch
 from ignite.engine import Engine, Events
+from monai.data import DataLoader
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import scripts.training
@@ -279,6 +280,29 @@ def test_a_sigterm_at_an_epochs_last_step_does_not_pass_for_a_completed_epoch(tm
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
     trainer = count_steps(4, 3, [Step(), StopOnSignal(), Resume(tmp_path / "resume.pt", {"schedule": schedule})])
     assert (trainer.state.iteration, schedule.last_epoch) == (12, 4)
+
+
+def test_a_sigterm_to_every_process_leaves_the_workers_at_work():
+    class Tell:
+        def attach(self, engine):
+            engine.add_event_handler(Events.ITERATION_COMPLETED(once=5), self.tell)
+
+        def tell(self):
+            workers = active_children()
+            assert workers
+            for process in workers:
+                os.kill(process.pid, signal.SIGTERM)
+            workers[0].join(2)
+            assert workers[0].is_alive()
+            signal.raise_signal(signal.SIGTERM)
+
+    trainer = Engine(lambda *_: None)
+    for handler in (Tell(), StopOnSignal()):
+        handler.attach(trainer)
+    trainer.run(DataLoader(range(4), num_workers=1, multiprocessing_context="fork"), max_epochs=3)
+    assert (trainer.state.epoch, trainer.state.iteration) == (2, 5)
+    assert active_children() == []  # the workers end with the training
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
 
 
 def test_a_finished_training_started_again_changes_nothing(tmp_path):

@@ -64,7 +64,7 @@ class CofRes(nn.Module):
     """Composite original feature residual module (section 2.3, Figure 3): `(B, C_in, H, W) -> (B, C, H, W)`.
 
     Four 3 x 3 convolutions of C/4 filters in a row; the original features are summed after each (`jumps="all"`) or
-    after the second and the fourth (`jumps="pairs"`); a 1 x 1 convolution fuses the four results. Where C_in is not C/4,
+    after the second and the fourth (`jumps="pairs"`); a 1 x 1 convolution fuses the results. Where C_in is not C/4,
     the original is projected by a 1 x 1 convolution with batch normalisation. The sum follows the activation.
 
     Args:

@@ -48,7 +48,7 @@ PAPER = {"acc": "accuracy", "pre": "precision", "dsc": "f1 score", "jsc": "threa
 LITS = ("dice", "voe", "rvd", "assd_mm", "hd95_mm", "nsd_3mm")
 
 PAPER_PROTOCOL = (
-    "Lee et al. 2021 (arXiv:2112.08232): accuracy, precision, Dice (DSC) and Jaccard (JSC) of pixels, 0 to 1. "
+    "Lee et al. 2021: accuracy, precision, Dice (DSC) and Jaccard (JSC) of pixels, 0 to 1. "
     "'pooled': the pixels of all slices of all cases, counted together. 'liver_slices': of each axial slice that shows "
     "liver in the reference, then averaged over these slices of all cases. The paper does not say which is its own."
 )

@@ -153,7 +153,8 @@ class SaveBest:
 class StopOnSignal:
     """Ends the training after the current step when the process is told to end (SIGTERM), as clusters do before a kill.
 
-    The process then ends as after a full training, with exit code 0; the same command resumes it.
+    The process then ends as after a full training, with exit code 0; the same command resumes it. The data loader's workers
+    start deaf to SIGTERM: some clusters tell every process, and a worker that dies would end the training by an error.
     """
 
     def __init__(self) -> None:
@@ -162,6 +163,10 @@ class StopOnSignal:
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self.listen)
+        for event in (Events.EPOCH_STARTED, Events.DATALOADER_STOP_ITERATION):  # workers start after these
+            engine.add_event_handler(event, self.block, signal.SIG_BLOCK)
+        for event in (Events.GET_BATCH_COMPLETED, Events.COMPLETED):
+            engine.add_event_handler(event, self.block, signal.SIG_UNBLOCK)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.stop)
         engine.add_event_handler(Events.COMPLETED, self.unlisten)
 
@@ -169,6 +174,9 @@ class StopOnSignal:
         self.told = False
         if threading.current_thread() is threading.main_thread():  # Python sets signal handlers in no other
             self.before = signal.signal(signal.SIGTERM, self.note)
+
+    def block(self, engine: Engine, how: signal.Sigmasks) -> None:
+        signal.pthread_sigmask(how, [signal.SIGTERM])  # a child process inherits it
 
     def unlisten(self, engine: Engine) -> None:
         if signal.getsignal(signal.SIGTERM) == self.note:  # what runs after the training ends by SIGTERM as before
