@@ -261,3 +261,10 @@ def test_image_and_label_on_two_grids_are_refused(phantom):
     image, label, affine = phantom
     with pytest.raises(ValueError, match=r"volume-99: image \(1, 48, 48, 10\) and label \(1, 48, 48, 9\)"):
         repair(scan(image, affine), scan(label[..., :9], affine))
+
+
+def test_a_label_stored_along_other_axes_is_refused(phantom):
+    image, label, affine = phantom
+    turned = torch.diag(torch.tensor([-1.0, -1, 1, 1], dtype=torch.float64)) @ affine
+    with pytest.raises(ValueError, match="volume-99: label along .*: resample the label"):
+        repair(scan(image, affine), scan(label, turned))

@@ -88,18 +88,18 @@ def test_figures_equal_those_of_an_independent_prediction(data, tmp_path):
     (lits,) = rows(tmp_path / "lits.csv")
     (paper,) = rows(tmp_path / "paper.csv")
     assert lits["name"] == paper["name"] == image.name.removesuffix(".nii.gz")
-    assert float(lits["dice"]) == pytest.approx(dice, abs=1e-5)
-    assert float(lits["volume_ml"]) == pytest.approx(pred.sum() * 0.324, rel=1e-5)
-    assert float(lits["reference_ml"]) == pytest.approx(truth.sum() * 0.324, rel=1e-5)
-    assert float(paper["pooled_acc"]) == pytest.approx((pred == truth).mean(), abs=1e-5)
+    assert float(lits["dice"]) == pytest.approx(dice, abs=1e-4)
+    assert float(lits["volume_ml"]) == pytest.approx(pred.sum() * 0.324, rel=1e-4)
+    assert float(lits["reference_ml"]) == pytest.approx(truth.sum() * 0.324, rel=1e-4)
+    assert float(paper["pooled_acc"]) == pytest.approx((pred == truth).mean(), abs=1e-4)
     liver = truth.any((0, 1))
     slices = [2 * (p & t).sum() / (p.sum() + t.sum()) for p, t in zip(pred.T[liver], truth.T[liver])]
-    assert float(paper["liver_slices_dsc"]) == pytest.approx(np.mean(slices), abs=1e-5)
+    assert float(paper["liver_slices_dsc"]) == pytest.approx(np.mean(slices), abs=1e-4)
 
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert (summary["split"], summary["cases"]) == ("test", 1)
     found = evaluator.state.metrics
-    assert found["val_dice"] == pytest.approx(dice, abs=1e-5)
+    assert found["val_dice"] == pytest.approx(dice, abs=1e-4)
     assert found["lits_dice"] == summary["lits"]["per_case"]["dice"]["mean"]
 
 

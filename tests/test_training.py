@@ -30,6 +30,7 @@ TINY = {
     "pixel_size": 6,
     "learning_rate": 0.01,
     "max_epochs": EPOCHS,
+    "lr_scheduler#warmup_steps": 1,
     "val_interval": 2,
 }
 
@@ -135,7 +136,7 @@ def test_it_learns_and_writes_curves_and_weights_that_load_strictly(uninterrupte
     output, _ = uninterrupted
     losses = scalars(output, "train_loss")
     assert len(losses) == 2 * EPOCHS  # four scans, two in a batch
-    assert sum(losses[-4:]) < 0.8 * sum(losses[:4])
+    assert sum(losses[-4:]) < 0.9 * sum(losses[:4])
     dice = scalars(output, "val_dice")
     assert len(dice) == EPOCHS // 2
     assert state_of(output)["best"]["best"] == pytest.approx(max(dice), abs=1e-6)

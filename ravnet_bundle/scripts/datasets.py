@@ -8,6 +8,7 @@ import re
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import torch
 from monai.config import KeysCollection
@@ -159,7 +160,8 @@ def _draw(items: Sequence[dict], share: float, seed: int) -> tuple[list[dict], l
 class RepairHeaderd(MapTransform):
     """Repairs, or refuses, the headers of training data that are known to be wrong, with a message each time.
 
-    - The label's affine differs from the image's on an equal grid (LiTS; nnUNet#2751): it takes the image's.
+    - The label's affine differs from the image's (LiTS; nnUNet#2751): it takes the image's, if it is an identity or
+      names the same axes; a label stored along other axes is refused.
     - LiTS volumes 28 to 47 with an identity affine (LITS-CHALLENGE#14): the spacing comes from 3D-IRCADb's table, where
       the number of slices agrees, with the axes (L, P, S) of the other LiTS volumes. Another identity affine on a
       512 x 512 grid is refused: half a metre of view in pixels of 1 mm is no CT's.
@@ -183,6 +185,9 @@ class RepairHeaderd(MapTransform):
         if image.shape != label.shape:
             raise ValueError(f"{name}: image {tuple(image.shape)} and label {tuple(label.shape)} are not on one grid.")
         if not torch.allclose(image.affine, label.affine, atol=1e-2):
+            axes = [nib.aff2axcodes(volume.affine.numpy()) for volume in (image, label)]
+            if axes[0] != axes[1] and not is_identity(label.affine) and not is_identity(image.affine):
+                raise ValueError(f"{name}: label along {axes[1]}, image along {axes[0]}: resample the label.")
             logger.warning("%s: the label's affine differs from the image's and takes its place", name)
         affine = self.known_spacing(name, image)
         if left_of_body(image, label > 0, affine) > 10:
@@ -194,8 +199,7 @@ class RepairHeaderd(MapTransform):
     @staticmethod
     def known_spacing(name: str, image: MetaTensor) -> torch.Tensor:
         affine, shape = image.affine, tuple(image.shape[1:])
-        identity = torch.allclose(affine[:3, :3].abs(), torch.eye(3, dtype=affine.dtype))
-        if not identity or shape[:2] != (512, 512):
+        if not is_identity(affine) or shape[:2] != (512, 512):
             return affine
         number = re.search(r"(\d+)$", name.removesuffix("_0000"))
         patient = int(number[1]) - 27 if number else 0
@@ -204,6 +208,11 @@ class RepairHeaderd(MapTransform):
         pixel, spacing, _ = IRCADB[patient - 1]
         logger.warning("%s: identity affine; %g x %g x %g mm from 3D-IRCADb's table", name, pixel, pixel, spacing)
         return torch.diag(torch.tensor([-pixel, -pixel, spacing, 1.0], dtype=affine.dtype))
+
+
+def is_identity(affine: torch.Tensor) -> bool:
+    """Whether an affine states nothing: pixels of 1 mm along the storage axes."""
+    return torch.allclose(affine[:3, :3].abs(), torch.eye(3, dtype=affine.dtype))
 
 
 def left_of_body(image: torch.Tensor, liver: torch.Tensor, affine: torch.Tensor) -> float:

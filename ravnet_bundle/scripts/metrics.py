@@ -16,7 +16,6 @@ import io
 import json
 import logging
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -41,6 +40,7 @@ from monai.metrics import (
 from monai.transforms.utils import generate_spatial_bounding_box
 
 from .datasets import scan_name
+from .files import atomic
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class Case(NamedTuple):
     Attributes:
         name: its image's file name without the extension.
         slices: pixels of each axial slice, (slices, 4): true positive, false positive, true negative, false negative.
-        lits: the names of LITS, volume_ml (of the prediction) and reference_ml.
+        lits: the names of LITS, volume_ml (of the prediction), reference_ml, outside_ml (found in slices without any).
     """
 
     name: str
@@ -176,8 +176,10 @@ def evaluate_case(pred: MetaTensor, label: MetaTensor) -> Case:
     affine = label.affine.cpu().numpy()
     axial = next(axis for axis, code in enumerate(nib.aff2axcodes(affine)) if code in ("S", "I"))
     masks = [mask.as_tensor()[0].cpu() > 0.5 for mask in (pred, label)]
-    lits = lits_metrics(*masks, spacing=affine_to_spacing(affine).tolist())
-    return Case(scan_name(pred.meta["filename_or_obj"]), paper_counts(*masks, axis=axial), lits)
+    spacing, slices = affine_to_spacing(affine).tolist(), paper_counts(*masks, axis=axial)
+    outside = slices[slices[:, 0] + slices[:, 3] == 0, 1].sum() * math.prod(spacing) / 1000
+    lits = {**lits_metrics(*masks, spacing=spacing), "outside_ml": float(outside)}
+    return Case(scan_name(pred.meta["filename_or_obj"]), slices, lits)
 
 
 def mean(values: Sequence[float] | torch.Tensor) -> tuple[float, int]:
@@ -272,11 +274,15 @@ class CaseTables:
         summary = summarize(cases, self.split)
         engine.state.metrics.update(headline(summary))
         if idist.get_rank() == 0:
-            write_atomically(self.folder / "paper.csv", table([paper_row(case) for case in cases]))
-            write_atomically(self.folder / "lits.csv", table([{"name": case.name, **case.lits} for case in cases]))
+            self.save("paper.csv", table([paper_row(case) for case in cases]))
+            self.save("lits.csv", table([{"name": case.name, **case.lits} for case in cases]))
             plain = json.loads(json.dumps(summary), parse_constant=lambda nan: None)  # JSON knows no nan
-            write_atomically(self.folder / "summary.json", json.dumps(plain, indent=2) + "\n")
+            self.save("summary.json", json.dumps(plain, indent=2) + "\n")
             logger.info("wrote paper.csv, lits.csv and summary.json into %s", self.folder)
+
+    def save(self, name: str, text: str) -> None:
+        with atomic(self.folder / name) as file:
+            file.write(text.encode())
 
 
 def table(rows: Sequence[Mapping[str, str | int | float]]) -> str:
@@ -285,14 +291,3 @@ def table(rows: Sequence[Mapping[str, str | int | float]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows([list(rows[0]), *lines])
     return text.getvalue()
-
-
-def write_atomically(path: Path, text: str) -> None:
-    """Writes a file such that it is there whole or, after any kill, as it was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    with open(temporary, "w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)

@@ -16,23 +16,15 @@ from ignite.handlers import EMAHandler
 from monai.data.utils import set_rnd
 from monai.utils import set_determinism
 
+from .files import atomic
+
 logger = logging.getLogger(__name__)
 
 
 def save_atomically(content: Any, path: str | os.PathLike) -> None:
     """`torch.save` such that `path` holds, at any moment and after any kill, either the old or the new content."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")  # always this name: what a kill leaves, the next save overwrites
-    try:
-        with open(temporary, "wb") as file:
-            torch.save(content, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with atomic(path) as file:
+        torch.save(content, file)
 
 
 class Attach:
@@ -153,8 +145,8 @@ class SaveBest:
 class StopOnSignal:
     """Ends the training after the current step when the process is told to end (SIGTERM), as clusters do before a kill.
 
-    The process then ends as after a full training, with exit code 0; the same command resumes it. The data loader's workers
-    start deaf to SIGTERM: some clusters tell every process, and a worker that dies would end the training by an error.
+    The process then ends as after a full training, with exit code 0; the same command resumes it. The data loader's
+    workers start deaf to SIGTERM: some clusters tell every process, and a worker's death would end all by an error.
     """
 
     def __init__(self) -> None:
