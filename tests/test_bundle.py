@@ -1,5 +1,6 @@
 """What MONAI and its Model Zoo expect of the folder `ravnet_bundle/`: its configs, metadata and commands."""
 
+import hashlib
 import json
 import os
 import re
@@ -171,3 +172,8 @@ def test_it_runs_from_another_directory(tmp_path):
     assert ended.returncode == 1
     assert f"error: {tmp_path}: no scan in this folder" in ended.stderr
     assert "Traceback" not in ended.stderr
+
+
+def test_the_model_card_names_the_shipped_weights():
+    digest = hashlib.sha256((BUNDLE / "models" / "model.pt").read_bytes()).hexdigest()
+    assert digest in (BUNDLE / "docs" / "README.md").read_text()

@@ -1,6 +1,7 @@
 """Files are whole at every moment: `scripts/files.py`."""
 
 import pytest
+
 from scripts import files
 
 
