@@ -111,11 +111,13 @@ def seconds(call: Callable[[], None]) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", type=int, default=512, help="height and width of the slice (default: 512)")
+    parser.add_argument("--size", type=int, default=512, help="height and width, a multiple of 128 (default: 512)")
     parser.add_argument("--repeats", type=int, default=5, help="turns of every network (default: 5)")
     parser.add_argument("--threads", type=int, default=2, help="threads of PyTorch (default: 2)")
     parser.add_argument("--only", default="", help="only the networks whose name contains this")
     arguments = parser.parse_args()
+    if arguments.size < 256 or arguments.size % 128:
+        parser.error(f"--size must be a multiple of 128 from 256 (nnU-Net's seven halvings), got {arguments.size}")
     torch.set_num_threads(arguments.threads)
     torch.manual_seed(0)
     candidates = [Candidate(name, arguments.size) for name in NETWORKS if arguments.only in name]
