@@ -83,13 +83,13 @@ class Command:
             self.process = subprocess.Popen(command, cwd=BUNDLE, stdout=log, stderr=subprocess.STDOUT)
 
     def end(self) -> int:
-        self.process.wait(120)
+        self.process.wait(600)
         return self.process.returncode
 
     def kill_after(self, epoch: int, number: int) -> int:
         """Sends a signal soon after an epoch's state was saved, and waits for the end."""
         try:
-            for _ in range(6000):
+            for _ in range(30_000):
                 if saved_epoch(self.output) >= epoch:
                     break
                 assert self.process.poll() is None, self.log.read_text()

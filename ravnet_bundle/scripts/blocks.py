@@ -191,7 +191,7 @@ class AttentionRecovery(nn.Module):
         channels: C, divisible by 4.
         lstm_ratio: filters of the ConvLSTM as a part of C; 1 is the paper's "(?, H, W, C)", 0.5 is BCDU-Net's.
         skip_first: order the sequence as (skip, upsampled).
-        dropout: probability of dropping an element after each normalisation.
+        dropout: probability of dropping an element after each normalisation (in the residual block: before).
     """
 
     def __init__(self, channels: int, lstm_ratio: float = 1.0, skip_first: bool = False, dropout: float = 0.0):
