@@ -268,3 +268,9 @@ def test_a_label_stored_along_other_axes_is_refused(phantom):
     turned = torch.diag(torch.tensor([-1.0, -1, 1, 1], dtype=torch.float64)) @ affine
     with pytest.raises(ValueError, match="volume-99: label along .*: resample the label"):
         repair(scan(image, affine), scan(label, turned))
+
+
+def test_a_listing_of_test_scans_alone_serves_an_evaluation(tmp_path):
+    decathlon(tmp_path, training=[], test=[1, 2])
+    found = training_scans(tmp_path)
+    assert [len(found[part]) for part in ("training", "validation", "test")] == [0, 0, 2]

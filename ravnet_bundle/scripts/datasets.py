@@ -55,7 +55,7 @@ def training_scans(
     if not folder.is_dir():
         raise FileNotFoundError(f"no such folder: {folder}. Name your data with --dataset_dir.")
     found = _decathlon(folder) or {"training": _lits(folder) or _images_and_labels(folder)}
-    if not found["training"]:
+    if not any(found.values()):
         raise FileNotFoundError(
             f"no labelled scans in {folder}: expected dataset.json (Decathlon), volume-N.nii with segmentation-N.nii "
             "(LiTS), or imagesTr/ with labelsTr/."
