@@ -24,14 +24,15 @@ from scripts.training import Averaged, Resume, SaveBest, StopAtLoss, StopOnSigna
 
 BUNDLE = Path(__file__).parents[1] / "ravnet_bundle"
 EPOCHS = 6
+WARM_UP = "lr_scheduler#warmup_steps"
 TINY = {
     "network_def#width": 8,
     "patch_size": [48, 48],
     "pixel_size": 6,
     "learning_rate": 0.01,
     "max_epochs": EPOCHS,
-    "lr_scheduler#warmup_steps": 1,
     "val_interval": 2,
+    "save_interval": 1,
 }
 
 
@@ -60,14 +61,16 @@ def here(monkeypatch):
 
 
 def options(phantoms: Path, output: Path, workers: int, **more) -> dict:
-    interval = f"train#handlers#{handler_index('scripts.training.Resume')}#interval"
     folders = {"dataset_dir": str(phantoms), "output_dir": str(output), "ckpt_dir": str(output / "models")}
-    return {**TINY, **folders, "num_workers": workers, interval: 1, **more}
+    return {**TINY, WARM_UP: 1, **folders, "num_workers": workers, **more}
 
 
 def train(phantoms: Path, output: Path, workers: int = 0, overlays: tuple[str, ...] = (), **more) -> None:
     configs = [str(BUNDLE / "configs" / f"{name}.json") for name in ("train", *overlays)]
-    monai.bundle.run("training", config_file=configs, logging_file=False, **options(phantoms, output, workers, **more))
+    settings = options(phantoms, output, workers, **more)
+    if "paper" in overlays:  # its learning rate is constant
+        del settings[WARM_UP]
+    monai.bundle.run("training", config_file=configs, logging_file=False, **settings)
 
 
 class Command:

@@ -7,7 +7,7 @@ from monai.data import DataLoader, Dataset, MetaTensor
 from monai.transforms import Compose, Invertd
 from monai.transforms import Spacingd as MonaiSpacingd
 
-from scripts.transforms import RandSlicesd, Spacingd
+from scripts.transforms import RandOralContrastd, RandSlicesd, Spacingd
 
 PIXDIM = (2.0, 2.0, -1.0)
 
@@ -112,3 +112,20 @@ def test_a_loader_batches_the_slices_of_all_its_scans():
     batch = next(iter(DataLoader(Dataset([item(*LIVER), item(8)], slices), batch_size=2)))
     assert batch["image"].shape == (6, 1, 6, 4)
     assert batch["label"].flatten(1).any(1).all()
+
+
+def test_oral_contrast_is_bright_and_leaves_the_liver_alone():
+    label = torch.zeros(1, 64, 48)
+    label[:, 20:40, 10:40] = 1
+    made = RandOralContrastd("image", "label", prob=1.0)
+    made.set_random_state(0)
+    shares = []
+    for _ in range(20):
+        image = made({"image": torch.full((1, 64, 48), 0.3), "label": label})["image"]
+        changed = image != 0.3
+        assert not (changed & (label > 0)).any()
+        assert not changed.any() or 0.9 <= float(image[changed].min()) == float(image[changed].max()) <= 1.4
+        shares.append(float(changed.float().mean()))
+    assert 0.02 < sum(shares) / 20 < 0.6
+    never = RandOralContrastd("image", "label", prob=0.0)
+    assert torch.equal(never({"image": label, "label": label})["image"], label)

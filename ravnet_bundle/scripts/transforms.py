@@ -7,7 +7,7 @@ from collections.abc import Hashable, Mapping
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.transforms import MapTransform, Randomizable
+from monai.transforms import MapTransform, Randomizable, RandomizableTransform
 from monai.transforms import Spacingd as MonaiSpacingd
 
 
@@ -68,3 +68,46 @@ class RandSlicesd(Randomizable, MapTransform):
                 item[key] = torch.as_tensor(np.asarray(volume[..., z]))
             slices.append(item)
         return slices
+
+
+class RandOralContrastd(RandomizableTransform, MapTransform):
+    """Bowel full of contrast agent: a bright ellipse laid over what is not liver, for slices scaled to 0..1.
+
+    Few training scans show it, and a network that has seen bright livers takes it for one.
+
+    Args:
+        keys: the image, `(1, X, Y)`.
+        label_key: the label on its grid; liver stays as it is.
+        prob: of a slice.
+        radius: of the half-axes, smallest and greatest, in pixels.
+        brightness: the ellipse's value, least and greatest; 1 is the window's upper end.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        label_key: str,
+        prob: float = 0.1,
+        radius: tuple[float, float] = (6.0, 40.0),
+        brightness: tuple[float, float] = (0.9, 1.4),
+    ):
+        MapTransform.__init__(self, keys)
+        RandomizableTransform.__init__(self, prob)
+        self.label_key, self.radius, self.brightness = label_key, radius, brightness
+
+    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
+        result = dict(data)
+        self.randomize(None)
+        if not self._do_transform:
+            return result
+        label = result[self.label_key]
+        x, y = (
+            torch.arange(n, device=label.device)[shape] - self.R.uniform(0, n)
+            for n, shape in zip(label.shape[1:], ((slice(None), None), (None, slice(None))))
+        )
+        angle, (a, b) = self.R.uniform(0, np.pi), self.R.uniform(*self.radius, size=2)
+        u, v = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+        agent = ((u / a) ** 2 + (v / b) ** 2 < 1) & (label == 0)
+        for key in self.key_iterator(result):
+            result[key] = torch.where(agent, self.R.uniform(*self.brightness), result[key])
+        return result
