@@ -36,12 +36,6 @@ TINY = {
 }
 
 
-def handler_index(target: str) -> int:
-    """Where `train.json` (then what overlays add to it) names a handler."""
-    handlers = json.loads((BUNDLE / "configs/train.json").read_text())["train"]["handlers"]
-    return [handler["_target_"] for handler in handlers].index(target)
-
-
 @pytest.fixture(scope="module")
 def phantoms(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("phantoms")
