@@ -162,6 +162,21 @@ def test_a_training_ended_by_sigterm_and_by_kill_9_goes_on_to_the_same_bit(unint
     assert list(output.rglob(".*.part")) == []
 
 
+def test_finetuning_starts_from_the_given_weights_and_leaves_them_alone(uninterrupted, phantoms, tmp_path, here):
+    output, workers = uninterrupted
+    if workers:
+        pytest.skip("the same without a worker")
+    given = output / "models" / "model.pt"
+    before = given.read_bytes()
+    more = {"weights": str(given), "learning_rate": 0.0, "max_epochs": 1, "ckpt_dir": str(tmp_path / "models")}
+    train(phantoms, tmp_path, overlays=("finetune",), **more)
+    state, weights = state_of(tmp_path), torch.load(given, weights_only=True)
+    learned = [name for name in weights if "running" not in name and "num_batches" not in name]
+    for network in (state["network"], state["averaged"]):  # a learning rate of 0 changes nothing that is learned
+        torch.testing.assert_close([network[name] for name in learned], [weights[name] for name in learned])
+    assert given.read_bytes() == before
+
+
 def test_the_papers_recipe_stops_at_its_loss(phantoms, tmp_path, here):
     stop = f"train#handlers#{len(json.loads((BUNDLE / 'configs/train.json').read_text())['train']['handlers'])}#loss"
     more = {

@@ -7,7 +7,7 @@ from monai.data import DataLoader, Dataset, MetaTensor
 from monai.transforms import Compose, Invertd
 from monai.transforms import Spacingd as MonaiSpacingd
 
-from scripts.transforms import RandOralContrastd, RandSlicesd, Spacingd
+from scripts.transforms import RandEllipsesd, RandSlicesd, Spacingd
 
 PIXDIM = (2.0, 2.0, -1.0)
 
@@ -114,18 +114,44 @@ def test_a_loader_batches_the_slices_of_all_its_scans():
     assert batch["label"].flatten(1).any(1).all()
 
 
-def test_oral_contrast_is_bright_and_leaves_the_liver_alone():
-    label = torch.zeros(1, 64, 48)
+def body() -> dict[str, torch.Tensor]:
+    """A slice of brightness 0.3 with a margin of air, and a liver in its middle."""
+    image, label = torch.zeros(1, 64, 48), torch.zeros(1, 64, 48)
+    image[:, 4:60, 4:44] = 0.3
     label[:, 20:40, 10:40] = 1
-    made = RandOralContrastd("image", "label", prob=1.0)
-    made.set_random_state(0)
-    shares = []
-    for _ in range(20):
-        image = made({"image": torch.full((1, 64, 48), 0.3), "label": label})["image"]
-        changed = image != 0.3
-        assert not (changed & (label > 0)).any()
-        assert not changed.any() or 0.9 <= float(image[changed].min()) == float(image[changed].max()) <= 1.4
+    return {"image": image, "label": label}
+
+
+def test_ellipses_beside_the_liver_leave_it_alone():
+    drawn = RandEllipsesd("image", "label", prob=1.0, number=1, opacity=(0.5, 0.5)).set_random_state(0)
+    levels, shares = [], []
+    for _ in range(40):
+        before = body()
+        image = drawn(body())["image"]
+        changed = image != before["image"]
+        assert not (changed & (before["label"] > 0)).any()
         shares.append(float(changed.float().mean()))
-    assert 0.02 < sum(shares) / 20 < 0.6
-    never = RandOralContrastd("image", "label", prob=0.0)
-    assert torch.equal(never({"image": label, "label": label})["image"], label)
+        inside = changed & (before["image"] > 0)
+        levels += image[inside].unique().tolist()
+    assert 0.02 < sum(shares) / 40 < 0.6
+    # half what was there, half a brightness from 0 to 1.4
+    assert 0.15 <= min(levels) < 0.35 and 0.65 < max(levels) <= 0.85
+
+
+def test_ellipses_without_a_label_lie_on_the_liver_too_and_are_at_most_number():
+    drawn = RandEllipsesd("image", prob=1.0, number=3, radius=(2.0, 4.0), opacity=(1.0, 1.0)).set_random_state(0)
+    counts, on_liver = set(), 0
+    for _ in range(60):
+        result = drawn(body())
+        assert torch.equal(result["label"], body()["label"])
+        counts.add(len(set(result["image"].unique().tolist()) - {0.0, body()["image"].max().item()}))
+        on_liver += bool((result["image"] != body()["image"])[body()["label"] > 0].any())
+    assert {1, 2, 3} <= counts and max(counts) == 3
+    assert on_liver > 10
+
+
+def test_ellipses_are_drawn_by_their_probability_and_an_empty_slice_is_no_error():
+    never = RandEllipsesd("image", "label", prob=0.0)
+    assert torch.equal(never(body())["image"], body()["image"])
+    empty = torch.zeros(1, 16, 16)
+    assert RandEllipsesd("image", prob=1.0)({"image": empty})["image"].shape == empty.shape

@@ -70,44 +70,59 @@ class RandSlicesd(Randomizable, MapTransform):
         return slices
 
 
-class RandOralContrastd(RandomizableTransform, MapTransform):
-    """Bowel full of contrast agent: a bright ellipse laid over what is not liver, for slices scaled to 0..1.
+class RandEllipsesd(RandomizableTransform, MapTransform):
+    """Up to `number` ellipses of any brightness laid over a slice scaled to 0..1, while its label stays as it is.
 
-    Few training scans show it, and a network that has seen bright livers takes it for one.
+    With a `label_key` they spare the liver: masses, fluid and contrast agent in stomach and bowel, of which a few dozen
+    scans show too few, so that a network takes whatever is as bright as some liver for one. Without, they lie anywhere:
+    lesions that are part of the liver, and the reason why an ellipse as such means nothing.
 
     Args:
         keys: the image, `(1, X, Y)`.
-        label_key: the label on its grid; liver stays as it is.
+        label_key: the label on its grid, where liver (> 0) is spared; `None`: nothing is.
         prob: of a slice.
+        number: of ellipses at most; each number from 1 on is as likely.
         radius: of the half-axes, smallest and greatest, in pixels.
-        brightness: the ellipse's value, least and greatest; 1 is the window's upper end.
+        brightness: an ellipse's value, least and greatest; 1 is the window's upper end.
+        opacity: how much of the brightness is the ellipse's; the rest is what lies under it, with its texture.
     """
 
     def __init__(
         self,
         keys: KeysCollection,
-        label_key: str,
+        label_key: str | None = None,
         prob: float = 0.1,
-        radius: tuple[float, float] = (6.0, 40.0),
-        brightness: tuple[float, float] = (0.9, 1.4),
+        number: int = 3,
+        radius: tuple[float, float] = (4.0, 40.0),
+        brightness: tuple[float, float] = (0.0, 1.4),
+        opacity: tuple[float, float] = (0.6, 1.0),
     ):
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, prob)
-        self.label_key, self.radius, self.brightness = label_key, radius, brightness
+        self.label_key, self.number, self.radius = label_key, number, radius
+        self.brightness, self.opacity = brightness, opacity
+
+    def ellipse(self, image: torch.Tensor) -> torch.Tensor:
+        """`(1, X, Y)`, true inside one ellipse whose centre is some pixel above 0, which air is not."""
+        body = image[0].nonzero()
+        centre = body[self.R.randint(len(body))] if len(body) else (0, 0)
+        x, y = (torch.arange(n, device=image.device) - c for n, c in zip(image.shape[1:], centre))
+        angle, (a, b) = self.R.uniform(0, np.pi), self.R.uniform(*self.radius, size=2)
+        x, y = x[:, None], y[None, :]
+        u, v = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+        return ((u / a) ** 2 + (v / b) ** 2 < 1)[None]
 
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
         result = dict(data)
         self.randomize(None)
         if not self._do_transform:
             return result
-        label = result[self.label_key]
-        x, y = (
-            torch.arange(n, device=label.device)[shape] - self.R.uniform(0, n)
-            for n, shape in zip(label.shape[1:], ((slice(None), None), (None, slice(None))))
-        )
-        angle, (a, b) = self.R.uniform(0, np.pi), self.R.uniform(*self.radius, size=2)
-        u, v = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
-        agent = ((u / a) ** 2 + (v / b) ** 2 < 1) & (label == 0)
-        for key in self.key_iterator(result):
-            result[key] = torch.where(agent, self.R.uniform(*self.brightness), result[key])
+        for _ in range(self.R.randint(1, self.number + 1)):
+            for key in self.key_iterator(result):
+                image = result[key]
+                inside = self.ellipse(image)
+                if self.label_key is not None:
+                    inside = inside & (result[self.label_key] == 0)
+                brightness, opacity = self.R.uniform(*self.brightness), self.R.uniform(*self.opacity)
+                result[key] = torch.where(inside, opacity * brightness + (1 - opacity) * image, image)
         return result
