@@ -7,7 +7,7 @@ from monai.data import DataLoader, Dataset, MetaTensor
 from monai.transforms import Compose, Invertd
 from monai.transforms import Spacingd as MonaiSpacingd
 
-from scripts.transforms import RandEllipsesd, RandSlicesd, Spacingd
+from scripts.transforms import LargestComponentd, RandEllipsesd, RandSlicesd, Spacingd
 
 PIXDIM = (2.0, 2.0, -1.0)
 
@@ -155,3 +155,16 @@ def test_ellipses_are_drawn_by_their_probability_and_an_empty_slice_is_no_error(
     assert torch.equal(never(body())["image"], body()["image"])
     empty = torch.zeros(1, 16, 16)
     assert RandEllipsesd("image", prob=1.0)({"image": empty})["image"].shape == empty.shape
+
+
+def test_all_but_the_largest_component_of_a_probability_is_set_to_none():
+    probability = torch.zeros(1, 8, 8, 2)
+    probability[0, :3] = 0.9
+    probability[0, 3] = 0.2  # the kept component's border
+    probability[0, 4] = 0.3
+    probability[0, 6:] = 0.8
+    before = probability.clone()
+    kept = LargestComponentd("pred")({"pred": probability})["pred"]
+    assert torch.equal(kept[0, :6], before[0, :6]) and not kept[0, 6:].any()
+    assert torch.equal(probability, before)
+    assert not LargestComponentd("pred", threshold=0.95)({"pred": before})["pred"].ne(before).any()

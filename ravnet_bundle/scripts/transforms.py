@@ -7,7 +7,7 @@ from collections.abc import Hashable, Mapping
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.transforms import MapTransform, Randomizable, RandomizableTransform
+from monai.transforms import KeepLargestConnectedComponent, MapTransform, Randomizable, RandomizableTransform
 from monai.transforms import Spacingd as MonaiSpacingd
 
 
@@ -125,4 +125,30 @@ class RandEllipsesd(RandomizableTransform, MapTransform):
                     inside = inside & (result[self.label_key] == 0)
                 brightness, opacity = self.R.uniform(*self.brightness), self.R.uniform(*self.opacity)
                 result[key] = torch.where(inside, opacity * brightness + (1 - opacity) * image, image)
+        return result
+
+
+class LargestComponentd(MapTransform):
+    """Sets probabilities to 0 in all connected components of `probability >= threshold` but the largest.
+
+    MONAI's `KeepLargestConnectedComponentd` wants a mask. On probabilities it works before they are resampled to the
+    CT's own grid, where labelling costs several times the voxels. What lies below the threshold stays as it is, so that the
+    kept component's border, found later by interpolation, does not move.
+
+    Args:
+        keys: probabilities, `(1, X, Y, Z)`.
+        threshold: of the mask.
+    """
+
+    def __init__(self, keys: KeysCollection, threshold: float = 0.5):
+        super().__init__(keys)
+        self.threshold = threshold
+        self.largest = KeepLargestConnectedComponent()
+
+    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
+        result = dict(data)
+        for key in self.key_iterator(result):
+            found = result[key] >= self.threshold
+            kept = self.largest(found.clone())  # it works in place
+            result[key] = torch.where(found & ~kept, 0.0, result[key])
         return result
