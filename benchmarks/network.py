@@ -1,50 +1,45 @@
-"""Forward time of RA V-Net beside its own bare convolutions and beside MONAI's networks, as a Markdown table.
+"""Size, arithmetic, time and memory of a forward pass of RA V-Net and all its rivals, as a Markdown table.
 
     python benchmarks/network.py                      # 512 x 512, two threads
-    python benchmarks/network.py --size 256 --repeats 9
+    python benchmarks/network.py --size 256 --repeats 9 --only U-Net
 
 "Bare" runs nothing but the convolutions of a real forward pass: every call that reached `aten.convolution`, the
 functional ones in ConvLSTM included, on random inputs of the same shape and memory format. All the networks take turns
-in every repetition, so that a noisy machine slows them alike; the times are medians.
+in every repetition, so that a noisy machine slows them alike; the times are medians. Every turn is a process of its
+own, so that its peak of resident memory is its network's alone.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import statistics
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.nn as nn
-from monai.networks.nets import BasicUNet, DynUNet, SegResNet
+from monai.networks.nets import BasicUNet
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ravnet_bundle"))
+from scripts import comparisons  # noqa: E402
 from scripts.networks import RAVNet  # noqa: E402
 
-
-def nnunet_2d() -> DynUNet:
-    """The network that nnU-Net plans for slices of 512 x 512: eight levels of 32 to 512 filters."""
-    filters = (32, 64, 128, 256, 512, 512, 512, 512)
-    strides = (1,) + (2,) * 7
-    return DynUNet(2, 1, 1, kernel_size=(3,) * 8, strides=strides, upsample_kernel_size=strides[1:], filters=filters)
-
-
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], torch.dtype]] = {
-    "RAVNet width 64": (lambda: RAVNet(width=64), torch.float32),
-    "RAVNet width 64, lstm_ratio 0.5": (lambda: RAVNet(width=64, lstm_ratio=0.5), torch.float32),
-    "RAVNet width 32": (lambda: RAVNet(width=32), torch.float32),
-    "RAVNet width 16": (lambda: RAVNet(width=16), torch.float32),
-    "MONAI BasicUNet": (lambda: BasicUNet(spatial_dims=2, out_channels=1), torch.float32),
-    "MONAI SegResNet, init_filters 32": (lambda: SegResNet(2, init_filters=32, out_channels=1), torch.float32),
-    "MONAI DynUNet, nnU-Net's 2D plan": (nnunet_2d, torch.float32),
-    "RAVNet width 64, bfloat16 channels_last": (lambda: RAVNet(width=64), torch.bfloat16),
-    "RAVNet width 32, bfloat16 channels_last": (lambda: RAVNet(width=32), torch.bfloat16),
-    "RAVNet width 16, bfloat16 channels_last": (lambda: RAVNet(width=16), torch.bfloat16),
+    **{name: (build, torch.float32) for name, build in comparisons.NETWORKS.items()},
+    "RA V-Net, lstm_ratio 0.5": (partial(RAVNet, lstm_ratio=0.5), torch.float32),
+    "RA V-Net, width 32": (partial(RAVNet, width=32), torch.float32),
+    "RA V-Net, width 16": (partial(RAVNet, width=16), torch.float32),
+    "MONAI BasicUNet": (partial(BasicUNet, spatial_dims=2, out_channels=1), torch.float32),
+    "RA V-Net, bfloat16 channels_last": (RAVNet, torch.bfloat16),
+    "RA V-Net, width 32, bfloat16 channels_last": (partial(RAVNet, width=32), torch.bfloat16),
+    "RA V-Net, width 16, bfloat16 channels_last": (partial(RAVNet, width=16), torch.bfloat16),
 }
 
 
@@ -66,40 +61,49 @@ class RecordConvolutions(TorchDispatchMode):
             torch.convolution(*arguments)
 
 
-class Candidate:
-    """One row of the table: a network, its bare convolutions, and the seconds that each took."""
+class Turn(NamedTuple):
+    """What one process measured of one network."""
 
-    def __init__(self, name: str, size: int):
-        build, dtype = NETWORKS[name]
-        self.name, self.reduced = name, dtype == torch.bfloat16
-        layout = torch.channels_last if self.reduced else torch.contiguous_format
-        self.net = build().eval().to(memory_format=layout)
-        self.image = torch.rand(1, 1, size, size).to(memory_format=layout)
-        self.convolutions, counter = RecordConvolutions(), FlopCounterMode(display=False)
-        with torch.no_grad(), counter, self.convolutions:
-            self.forward()
-        with torch.inference_mode():  # both once, unmeasured
-            self.forward()
-            self.convolutions.run()
-        self.flops = counter.get_total_flops()
-        self.parameters = sum(p.numel() for p in self.net.parameters())
-        self.forward_seconds: list[float] = []
-        self.bare_seconds: list[float] = []
+    parameters: int
+    flops: int
+    peak: int  # KiB above the interpreter with all its modules: weights and features
+    forward: float  # seconds
+    bare: float  # seconds
 
-    def forward(self) -> None:
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.reduced):
-            self.net(self.image)
 
-    @torch.inference_mode()
-    def measure(self) -> None:
-        self.forward_seconds.append(seconds(self.forward))
-        self.bare_seconds.append(seconds(self.convolutions.run))
+def turn(name: str, size: int, threads: int) -> Turn:
+    """One turn of a network, in a process of its own: a pass for its memory, one to record, then one for its time."""
+    torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    before = memory("VmRSS")
+    build, dtype = NETWORKS[name]
+    layout = torch.channels_last if dtype == torch.bfloat16 else torch.contiguous_format
+    net = build().eval().to(memory_format=layout)
+    image = torch.rand(1, 1, size, size).to(memory_format=layout)
 
-    def row(self) -> str:
-        forward, bare = statistics.median(self.forward_seconds), statistics.median(self.bare_seconds)
-        ratio = statistics.median(f / b for f, b in zip(self.forward_seconds, self.bare_seconds))
-        cells = (self.name, f"{self.parameters:,}", f"{self.flops / 1e9:.1f}")
-        return "| " + " | ".join((*cells, f"{1e3 * forward:.0f}", f"{1e3 * bare:.0f}", f"{ratio:.2f}")) + " |"
+    def forward() -> None:
+        with torch.autocast("cpu", torch.bfloat16, enabled=dtype == torch.bfloat16):
+            net(image)
+
+    with torch.inference_mode():
+        forward()
+    peak = memory("VmHWM") - before
+    convolutions, counter = RecordConvolutions(), FlopCounterMode(display=False)
+    with torch.no_grad(), counter, convolutions:
+        forward()
+    with torch.inference_mode():
+        convolutions.run()  # once, unmeasured, as the pass before it
+        times = seconds(forward), seconds(convolutions.run)
+    return Turn(sum(p.numel() for p in net.parameters()), counter.get_total_flops(), peak, *times)
+
+
+def memory(field: str) -> int:
+    """KiB of this process, on Linux: "VmRSS", resident now, or "VmHWM", at most so far.
+
+    `getrusage` will not do: a new process starts with its parent's maximum there.
+    """
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return int(next(line.split()[1] for line in lines if line.startswith(field)))
 
 
 def seconds(call: Callable[[], None]) -> float:
@@ -107,6 +111,14 @@ def seconds(call: Callable[[], None]) -> float:
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
+
+
+def row(name: str, turns: list[Turn]) -> str:
+    """A network's row of the table."""
+    parameters, flops, peak, forward, bare = (statistics.median(values) for values in zip(*turns))
+    ratio = statistics.median(turn.forward / turn.bare for turn in turns)
+    cells = (name, f"{parameters:,.0f}", f"{flops / 1e9:.1f}", f"{1e3 * forward:.0f}", f"{1e3 * bare:.0f}")
+    return "| " + " | ".join((*cells, f"{ratio:.2f}", f"{peak / 1024:.0f}")) + " |"
 
 
 def main() -> None:
@@ -118,20 +130,19 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.size < 256 or arguments.size % 128:
         parser.error(f"--size must be a multiple of 128 from 256 (nnU-Net's seven halvings), got {arguments.size}")
-    torch.set_num_threads(arguments.threads)
-    torch.manual_seed(0)
-    candidates = [Candidate(name, arguments.size) for name in NETWORKS if arguments.only in name]
-    for _ in range(arguments.repeats):
-        for candidate in candidates:
-            candidate.measure()
+    turns: dict[str, list[Turn]] = {name: [] for name in NETWORKS if arguments.only in name}
+    with multiprocessing.get_context("spawn").Pool(1, maxtasksperchild=1) as process:
+        for _ in range(arguments.repeats):
+            for name in turns:
+                turns[name].append(process.apply(turn, (name, arguments.size, arguments.threads)))
     print(
         f"One slice of {arguments.size} x {arguments.size}, {arguments.threads} threads, PyTorch {torch.__version__}, "
         f"median of {arguments.repeats} turns.\n"
     )
-    print("| network | parameters | GFLOPs | forward, ms | bare convolutions, ms | ratio |")
-    print("|---|--:|--:|--:|--:|--:|")
-    for candidate in candidates:
-        print(candidate.row())
+    print("| network | parameters | GFLOPs | forward, ms | bare convolutions, ms | ratio | peak memory, MiB |")
+    print("|---|--:|--:|--:|--:|--:|--:|")
+    for name in turns:
+        print(row(name, turns[name]))
 
 
 if __name__ == "__main__":

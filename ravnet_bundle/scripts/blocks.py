@@ -1,4 +1,4 @@
-"""The building blocks of RA V-Net (Lee et al. 2021), each named as in the paper.
+"""The building blocks of RA V-Net (Lee et al. 2021), each named as in the paper, and what its rivals share with it.
 
 Shapes are written `(B, C, H, W)`. The readings that the text leaves open are arguments; the defaults are the paper's.
 """
@@ -9,6 +9,23 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 from monai.networks.blocks import Convolution, UnetResBlock
+
+
+def check_size(x: torch.Tensor, name: str) -> None:
+    """Raises a ValueError where the height or width of a network's input is not divisible by 16."""
+    if x.shape[2] % 16 or x.shape[3] % 16:
+        raise ValueError(
+            f"{name} needs a height and a width divisible by 16, got {x.shape[2]} x {x.shape[3]}: "
+            "pad the image, for example with DivisiblePadd(k=16)."
+        )
+
+
+def he_normal(module: nn.Module) -> None:
+    """He normal convolutions without bias at the start, for `nn.Module.apply`; `ConvLSTM` sees to its own."""
+    if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
 
 
 class ConvBNReLU(Convolution):
@@ -40,6 +57,15 @@ class ConvBNReLU(Convolution):
         return F.conv2d(x, weight, bias, padding=self.conv.padding).relu_()
 
 
+class DoubleConv(nn.Sequential):
+    """U-Net's block, with batch normalisation: two 3 x 3 convolutions, `(B, in, H, W) -> (B, out, H, W)`."""
+
+    def __init__(self, in_channels: int, out_channels: int, dropout: float = 0.0):
+        super().__init__(
+            ConvBNReLU(in_channels, out_channels, 3, dropout), ConvBNReLU(out_channels, out_channels, 3, dropout)
+        )
+
+
 def _add(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Sum, in x's own memory where no gradient needs x."""
     return x + y if torch.is_grad_enabled() else x.add_(y)
@@ -53,6 +79,11 @@ def _multiply(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 def _sigmoid(x: torch.Tensor) -> torch.Tensor:
     """Sigmoid, in x's own memory where no gradient needs x."""
     return torch.sigmoid(x) if torch.is_grad_enabled() else x.sigmoid_()
+
+
+def _hard_sigmoid(x: torch.Tensor) -> torch.Tensor:
+    """Keras 2's hard sigmoid, clip(0.2 x + 0.5, 0, 1); PyTorch's `hardsigmoid` has a slope of 1/6."""
+    return (0.2 * x + 0.5).clamp(0.0, 1.0)
 
 
 def _tanh(x: torch.Tensor) -> torch.Tensor:
@@ -158,11 +189,12 @@ class ConvLSTM(nn.Module):
     Args:
         in_channels: C_in of both inputs.
         channels: C, the filters of each gate and of the state.
+        hard: gates by Keras 2's hard sigmoid, clip(0.2 x + 0.5, 0, 1), its default; the paper says sigmoid.
     """
 
-    def __init__(self, in_channels: int, channels: int):
+    def __init__(self, in_channels: int, channels: int, hard: bool = False):
         super().__init__()
-        self.channels = channels
+        self.channels, self.hard = channels, hard
         self.kernel = nn.Parameter(torch.empty(4 * channels, in_channels, 3, 3))
         self.recurrent_kernel = nn.Parameter(torch.empty(4 * channels, channels, 3, 3))
         self.bias = nn.Parameter(torch.zeros(4 * channels))
@@ -170,15 +202,18 @@ class ConvLSTM(nn.Module):
         nn.init.orthogonal_(self.recurrent_kernel)
         nn.init.ones_(self.bias.data[3 * channels :])
 
+    def gate(self, x: torch.Tensor) -> torch.Tensor:
+        return _hard_sigmoid(x) if self.hard else _sigmoid(x)
+
     def forward(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         three = 3 * self.channels
         i, g, o = F.conv2d(first, self.kernel[:three], self.bias[:three], padding=1).chunk(3, dim=1)
-        c = _multiply(_sigmoid(i), _tanh(g))
-        h = _multiply(_sigmoid(o), torch.tanh(c))
+        c = _multiply(self.gate(i), _tanh(g))
+        h = _multiply(self.gate(o), torch.tanh(c))
         both = torch.cat([self.kernel, self.recurrent_kernel], dim=1)
         i, g, o, f = F.conv2d(torch.cat([second, h], dim=1), both, self.bias, padding=1).chunk(4, dim=1)
-        c = _add(_multiply(c, _sigmoid(f)), _multiply(_sigmoid(i), _tanh(g)))
-        return _multiply(_tanh(c), _sigmoid(o))
+        c = _add(_multiply(c, self.gate(f)), _multiply(self.gate(i), _tanh(g)))
+        return _multiply(_tanh(c), self.gate(o))
 
 
 class AttentionRecovery(nn.Module):

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 import torch.nn as nn
 
-from .blocks import AttentionRecovery, ChannelAttention, CofRes
+from .blocks import AttentionRecovery, ChannelAttention, CofRes, DoubleConv, check_size, he_normal
 
 
 class RAVNet(nn.Module):
@@ -27,6 +27,8 @@ class RAVNet(nn.Module):
         jumps: of CofRes: "all" or "pairs", see `CofRes`.
         lstm_ratio: filters of the ConvLSTM as a part of its input's; 1 in the paper, 0.5 in BCDU-Net.
         skip_first: give the ConvLSTM the skip before the upsampled features; the paper's order is not stated.
+        encoder: "cofres" (the paper), or "plain" for two convolutions in the place of each CofRes: the network "without
+            CofRes" of Tables 3 and 4.
 
     Raises:
         ValueError: where an argument has no meaning, or the height or width of an input is not divisible by 16.
@@ -43,19 +45,24 @@ class RAVNet(nn.Module):
         jumps: str = "all",
         lstm_ratio: float = 1.0,
         skip_first: bool = False,
+        encoder: str = "cofres",
     ):
         super().__init__()
         if width < 4 or width % 4:
             raise ValueError(f"width must be a positive multiple of 4, got {width}.")
         if attention_at not in ("bottom", "skips"):
             raise ValueError(f'attention_at must be "bottom" or "skips", got {attention_at!r}.')
-        cofres = partial(CofRes, jumps=jumps, dropout=dropout)
-        self.level1 = cofres(in_channels, width)
-        self.level2 = cofres(width, 2 * width)
-        self.level3 = cofres(2 * width, 4 * width)
-        self.level4 = cofres(4 * width, 8 * width)
+        if encoder not in ("cofres", "plain"):
+            raise ValueError(f'encoder must be "cofres" or "plain", got {encoder!r}.')
+        block = partial(DoubleConv, dropout=dropout)
+        if encoder == "cofres":
+            block = partial(CofRes, jumps=jumps, dropout=dropout)
+        self.level1 = block(in_channels, width)
+        self.level2 = block(width, 2 * width)
+        self.level3 = block(2 * width, 4 * width)
+        self.level4 = block(4 * width, 8 * width)
         self.pool = nn.MaxPool2d(2)
-        self.bottom = cofres(8 * width, 8 * width)
+        self.bottom = block(8 * width, 8 * width)
         self.attention = ChannelAttention(affinity)
         every = attention_at == "skips"
         self.skips = nn.ModuleList(ChannelAttention(affinity) if every else nn.Identity() for _ in range(4))
@@ -65,14 +72,10 @@ class RAVNet(nn.Module):
         self.recover2 = recover(2 * width)
         self.recover1 = recover(width)
         self.head = nn.Conv2d(width // 2, out_channels, 1)
-        self.apply(_initialize)
+        self.apply(he_normal)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if x.shape[2] % 16 or x.shape[3] % 16:
-            raise ValueError(
-                f"RAVNet needs a height and a width divisible by 16, got {x.shape[2]} x {x.shape[3]}: "
-                "pad the image, for example with DivisiblePadd(k=16)."
-            )
+        check_size(x, "RAVNet")
         s1 = self.level1(x)  # (B, w, H, W)
         s2 = self.level2(self.pool(s1))  # (B, 2w, H/2, W/2)
         s3 = self.level3(self.pool(s2))  # (B, 4w, H/4, W/4)
@@ -83,11 +86,3 @@ class RAVNet(nn.Module):
         x = self.recover2(x, self.skips[1](s2))  # (B, w, H/2, W/2)
         x = self.recover1(x, self.skips[0](s1))  # (B, w/2, H, W)
         return self.head(x)  # (B, out_channels, H, W)
-
-
-def _initialize(module: nn.Module) -> None:
-    """He normal convolutions without bias at the start; `ConvLSTM` sees to its own."""
-    if isinstance(module, nn.Conv2d):
-        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

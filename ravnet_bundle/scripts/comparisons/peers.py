@@ -1,0 +1,56 @@
+"""Today's networks as MONAI has them, at the size of their papers, behind the same door as the others.
+
+Each takes `(B, in_channels, H, W)`, H and W divisible by 16, and returns logits `(B, out_channels, H, W)`.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from monai.networks.nets import AttentionUnet, BasicUNetPlusPlus, DynUNet, SegResNet
+
+
+def attention_unet(in_channels: int = 1, out_channels: int = 1, width: int = 64) -> AttentionUnet:
+    """Attention U-Net (Oktay et al. 2018): five levels of w to 16w filters; w is 64 in its paper."""
+    return AttentionUnet(2, in_channels, out_channels, [width * 2**k for k in range(5)], strides=(2, 2, 2, 2))
+
+
+class UNetPlusPlus(nn.Module):
+    """U-Net++ (Zhou et al. 2018): five levels of w to 16w filters; w is 32 in its paper.
+
+    Without deep supervision, so that MONAI's heads of the three shallower networks inside it have no use and go.
+    """
+
+    def __init__(self, in_channels: int = 1, out_channels: int = 1, width: int = 32):
+        super().__init__()
+        features = [width * 2**k for k in range(5)] + [width]
+        self.net = BasicUNetPlusPlus(2, in_channels, out_channels, features)
+        self.net.final_conv_0_1 = self.net.final_conv_0_2 = self.net.final_conv_0_3 = nn.Identity()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.net(x)[0]
+
+
+class NNUNet(nn.Module):
+    """The network that nnU-Net plans for slices of 512 x 512: eight levels of w to 16w filters; w is 32 there.
+
+    Its seven halvings need 128, and its instance normalisation more than one pixel at the bottom: other images are
+    padded to a multiple of 128, at least 256, with zeros to the right and below, and the logits are cropped.
+    """
+
+    def __init__(self, in_channels: int = 1, out_channels: int = 1, width: int = 32):
+        super().__init__()
+        filters = [width * min(2**k, 16) for k in range(8)]
+        strides = (1,) + (2,) * 7
+        self.net = DynUNet(2, in_channels, out_channels, (3,) * 8, strides, strides[1:], filters)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        h, w = x.shape[2], x.shape[3]
+        padded = F.pad(x, (0, max(-w % 128, 256 - w), 0, max(-h % 128, 256 - h)))
+        return self.net(padded)[:, :, :h, :w]
+
+
+def segresnet(in_channels: int = 1, out_channels: int = 1, width: int = 32) -> SegResNet:
+    """SegResNet (Myronenko 2018), in 2D: four levels of w to 8w filters, w divisible by 8; w is 32 in its paper."""
+    return SegResNet(2, width, in_channels, out_channels)
