@@ -1,0 +1,14 @@
+"""A mask out: NIfTI, DICOM SEG, RTSTRUCT and the manifest that says they are complete.
+
+Every file is atomic, and a function of what is in it: the same mask, series and software give the same bytes. So no
+clock is read; DICOM dates are the source series's own, and UIDs are hashes.
+"""
+
+from __future__ import annotations
+
+from .manifest import complete, write_manifest
+from .nifti import write_nifti
+from .rtstruct import write_rtstruct
+from .seg import write_seg
+
+__all__ = ["complete", "write_manifest", "write_nifti", "write_rtstruct", "write_seg"]

@@ -1,0 +1,55 @@
+"""The last file of a study: which files make it complete, and from what they were made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..files import atomic
+
+
+def write_manifest(path: str | os.PathLike, files: Sequence[str | os.PathLike], **about: Any) -> None:
+    """Writes `{"about": {...}, "files": {name: {"size": bytes, "sha256": hex}}}`, atomically; to be written last.
+
+    Args:
+        path: the JSON file.
+        files: existing files in its folder or below; they are named relative to it, so that the folder may be moved.
+        about: what the files were made from, as JSON: the input's fingerprint, the weights' sha256, versions.
+
+    Raises:
+        OSError: a file that cannot be read, or a manifest that cannot be written.
+        ValueError: a file outside the manifest's folder.
+    """
+    path = Path(path)
+    entries = {Path(file).relative_to(path.parent).as_posix(): _fingerprint(Path(file)) for file in files}
+    with atomic(path) as file:
+        file.write(json.dumps({"about": about, "files": entries}, indent=2, sort_keys=True).encode() + b"\n")
+
+
+def complete(path: str | os.PathLike, **about: Any) -> bool:
+    """Whether the manifest is there, was written with the same `about`, and every file in it still has its content.
+
+    Anything else, a manifest that is no JSON included, is `False`: the study is to be done again.
+    """
+    path = Path(path)
+    try:
+        manifest = json.loads(path.read_bytes())
+        return manifest["about"] == json.loads(json.dumps(about)) and all(
+            (path.parent / name).stat().st_size == entry["size"] and _fingerprint(path.parent / name) == entry
+            for name, entry in manifest["files"].items()
+        )
+    except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        return False
+
+
+def _fingerprint(path: Path) -> dict[str, int | str]:
+    digest, size = hashlib.sha256(), 0
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+            size += len(block)
+    return {"size": size, "sha256": digest.hexdigest()}
