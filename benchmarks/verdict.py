@@ -1,0 +1,264 @@
+"""The quality verdict on scans whose truth is known, and the limits that it goes by.
+
+python benchmarks/verdict.py DATA [--also CT LABEL] [--write]
+
+DATA is a folder of labelled scans with a split (README: training data). Every scan is thinned to slices about 8 mm
+apart and goes through the pipeline with the shipped weights, and so do cases made hard on purpose: scans of the
+training and validation parts spoiled by noise, shifted HU, a mirror, a cut; phantoms of chest and pelvis, with extreme
+noise, MR-like values, mirrored, turned front to back, with half a liver, or cut. Prints each case's Dice, observations
+and verdict, and how many got which verdict; ends with exit code 1 where a case under Dice 0.8 passes as ok. With
+--write the limits are first derived anew, from the training and validation parts' scans as they are, and put into
+ravnet_bundle/scripts/quality.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import nibabel as nib
+import numpy as np
+
+BUNDLE = Path(__file__).resolve().parents[1] / "ravnet_bundle"
+sys.path.insert(0, str(BUNDLE))
+
+from scipy.ndimage import gaussian_filter  # noqa: E402  (the bundle's root is on the path first)
+
+from scripts import quality  # noqa: E402
+from scripts.datasets import scan_name, training_scans  # noqa: E402
+from scripts.measures import measure  # noqa: E402
+from scripts.phantom import make_phantom  # noqa: E402
+from scripts.pipeline import Pipeline  # noqa: E402
+from scripts.quality import Verdict, judge, observe  # noqa: E402
+from scripts.reading import CTError, load  # noqa: E402
+
+GOOD, FINE = 0.8, 0.9  # Dice that a case must have to pass as ok; from which it should pass
+MARGIN = 0.25  # a limit lies beyond the fine cases' extreme by this part of its distance from their median
+
+
+class Case(NamedTuple):
+    """A scan with its truth: hu (X, Y, Z) float32, liver (X, Y, Z) bool, affine (4, 4)."""
+
+    name: str
+    part: str
+    hu: np.ndarray
+    liver: np.ndarray
+    affine: np.ndarray
+
+
+def scans(folder: str, also: Sequence[Sequence[str]]) -> Iterator[Case]:
+    """The data's scans, and other pairs of image and label, towards R, A, S and thinned to slices about 8 mm apart."""
+    parts = training_scans(folder) | {"other": [{"image": image, "label": label} for image, label in also]}
+    for part, item in ((part, item) for part, items in parts.items() for item in items):
+        volume = load(item["image"])
+        ct = nib.as_closest_canonical(nib.Nifti1Image(np.asarray(volume, np.float32), volume.affine.numpy()))
+        label = nib.as_closest_canonical(nib.load(item["label"]))
+        thin = np.s_[:, :, :: max(1, round(8 / ct.header.get_zooms()[2]))]
+        ct, liver = ct.slicer[thin], np.asarray(label.dataobj)[thin] > 0
+        yield Case(scan_name(item["image"]), part, ct.get_fdata(dtype=np.float32), liver, ct.affine)
+
+
+def within(case: Case, hu: np.ndarray) -> np.ndarray:
+    """Values within the range that the scan was stored with."""
+    return np.clip(hu, case.hu.min(), case.hu.max())
+
+
+def noisy(case: Case, sigma: float) -> Case:
+    """Noise of `sigma` HU, correlated over a pixel and a half as a scanner's is."""
+    noise = np.random.default_rng(0).standard_normal(case.hu.shape, np.float32)
+    noise = gaussian_filter(noise, (0.7, 0.7, 0))
+    hu = within(case, case.hu + noise * np.float32(sigma / noise.std()))
+    return case._replace(name=f"{case.name} noise {sigma:g}", hu=hu)
+
+
+def shifted(case: Case, by: float) -> Case:
+    return case._replace(name=f"{case.name} {by:+g} HU", hu=within(case, case.hu + np.float32(by)))
+
+
+def mirrored(case: Case) -> Case:
+    """Left for right, with the affine of before."""
+    return case._replace(name=f"{case.name} mirrored", hu=case.hu[::-1].copy(), liver=case.liver[::-1].copy())
+
+
+def upside_down(case: Case) -> Case:
+    """Front for back, with the affine of before."""
+    hu, liver = case.hu[:, ::-1].copy(), case.liver[:, ::-1].copy()
+    return case._replace(name=f"{case.name} front to back", hu=hu, liver=liver)
+
+
+def cut(case: Case) -> Case:
+    """Only the slices of the liver's lower half."""
+    z = np.flatnonzero(case.liver.any((0, 1)))
+    keep = slice(0, int(np.median(z))) if len(z) else slice(None)
+    return case._replace(name=f"{case.name} cut", hu=case.hu[..., keep], liver=case.liver[..., keep])
+
+
+def half(case: Case) -> Case:
+    """The liver's left half, by its middle, replaced by fat: as after a resection."""
+    x = np.flatnonzero(case.liver.any((1, 2)))
+    gone = case.liver.copy()
+    gone[int(np.median(x)) :] = False  # R is at the end
+    fat = within(case, np.random.default_rng(0).normal(-100, 12, case.hu.shape).astype(np.float32))
+    return case._replace(name=f"{case.name} half", hu=np.where(gone, fat, case.hu), liver=case.liver & ~gone)
+
+
+def mr_like(case: Case) -> Case:
+    """Values as in an MR: no air below 0 but for noise, fat bright, bone dark."""
+    hu = np.interp(case.hu, [-1000, -500, -100, 0, 60, 150, 700], [-5, 5, 600, 150, 250, 300, 20]).astype(np.float32)
+    return noisy(case._replace(name=f"{case.name} MR-like", hu=hu), 15)._replace(name=f"{case.name} MR-like")
+
+
+def phantoms() -> Iterator[Case]:
+    """Synthetic CTs, easy and hard; seeds that no training saw."""
+
+    def make(seed: int, region: str = "abdomen", phase: str = "portal") -> Case:
+        p = make_phantom(seed, (256, 256, 32), (1.6, 1.6, 8.0), region, phase, axcodes="RAS")
+        return Case(f"phantom {region} {phase} {seed}", "phantom", p.image.astype(np.float32), p.label > 0, p.affine)
+
+    portal = make(21)
+    yield portal
+    yield make(22, phase="native")
+    yield make(23, phase="arterial")
+    for seed in (24, 25):
+        yield make(seed, "pelvis")
+        yield make(seed, "chest")
+    yield noisy(portal, 60)
+    yield noisy(portal, 150)
+    for spoil in (mr_like, mirrored, upside_down, half, cut):
+        yield spoil(portal)
+    yield shifted(portal, -100)
+    yield shifted(portal, 80)
+
+
+SPOILED = (
+    lambda case: noisy(case, 40),
+    lambda case: noisy(case, 80),
+    mirrored,
+    lambda case: shifted(case, -60),
+    lambda case: shifted(case, 30),
+    cut,
+    upside_down,
+    half,
+    lambda case: noisy(case, 150),
+    lambda case: shifted(case, -30),
+)
+
+
+def cases(folder: str, also: Sequence[Sequence[str]] = ()) -> Iterator[Case]:
+    """Every scan, every second of the training and validation parts followed by a spoiled copy, then the phantoms."""
+    for number, case in enumerate(scans(folder, also)):
+        yield case
+        if case.part in ("training", "validation") and number % 2 == 0:
+            yield SPOILED[number // 2 % len(SPOILED)](case)._replace(part=f"{case.part}, spoiled")
+    yield from phantoms()
+
+
+class Row(NamedTuple):
+    """A case's Dice, what was observed, and the verdict."""
+
+    name: str
+    part: str
+    dice: float
+    observed: dict[str, Any] | None
+    verdict: Verdict
+
+
+def run(pipeline: Pipeline, case: Case) -> Row:
+    """What the pipeline makes of a case, read from a file; what the reading refuses is rejected."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "ct.nii")
+        nib.save(nib.Nifti1Image(case.hu, case.affine), path)
+        try:
+            found = pipeline(load(path))
+        except CTError as error:
+            reason = str(error).removeprefix(f"{path}: ")
+            return Row(case.name, case.part, 0.0, None, Verdict("reject", (reason,)))
+    measures = measure(case.hu, found.mask, case.affine)
+    observed = observe(measures, case.affine, found.image, found.probability, found.affine, pipeline.predict)
+    both = int(np.count_nonzero(found.mask)) + int(np.count_nonzero(case.liver))
+    dice = 2 * int(np.count_nonzero((found.mask > 0) & case.liver)) / both if both else 1.0
+    return Row(case.name, case.part, dice, observed, judge(observed))
+
+
+def derive(rows: Sequence[Row]) -> dict[str, tuple[float | None, float | None]]:
+    """The limits of `quality.LIMITS`, from the training and validation parts' fine scans as they are."""
+    fine = [row.observed for row in rows if row.part in ("training", "validation") and row.dice >= FINE]
+    limits: dict[str, tuple[float | None, float | None]] = {}
+    for name, (low, _) in quality.LIMITS.items():
+        values = np.array([observed[name] for observed in fine if observed[name] is not None])
+        typical, worst = np.median(values), values.min() if low is not None else values.max()
+        limit = float(f"{worst + MARGIN * (worst - typical):.3g}")
+        limits[name] = (limit, None) if low is not None else (None, limit)
+    return limits
+
+
+def write(limits: dict[str, tuple[float | None, float | None]]) -> None:
+    """Puts the limits into the module that goes by them, for the next run and for everybody."""
+    path = Path(quality.__file__)
+    weights = hashlib.sha256((BUNDLE / "models" / "model.pt").read_bytes()).hexdigest()[:12]
+    says = f"# Written by `python benchmarks/verdict.py DATA --write` with the weights of sha256 {weights}...\n"
+    head = "LIMITS: dict[str, tuple[float | None, float | None]] = {\n"
+    body = "".join(f'    "{name}": {limit},\n' for name, limit in limits.items())
+    block = r"^# Written by [^\n]*\n" + re.escape(head) + r"(?s:.*?)^\}\n"
+    text, found = re.subn(block, lambda _: says + head + body + "}\n", path.read_text(), flags=re.M)
+    if found != 1:
+        raise SystemExit(f"{path}: the block of LIMITS, which begins with '# Written by', was not found.")
+    path.write_text(text)
+    quality.LIMITS.update(limits)
+
+
+def table(rows: Sequence[Row]) -> str:
+    """One markdown row a case, the worst first."""
+    names = [*quality.PLAUSIBLE, *quality.LIMITS]
+    lines = [f"| case | part | Dice | verdict | {' | '.join(names)} | reasons |", f"|{'---|' * (len(names) + 5)}"]
+    for row in sorted(rows, key=lambda row: row.dice):
+        values = (row.observed or {}).get
+        numbers = " | ".join("" if values(name) is None else f"{values(name):.3g}" for name in names)
+        reasons = " ".join(row.verdict.reasons)
+        lines.append(f"| {row.name} | {row.part} | {row.dice:.3f} | {row.verdict.level} | {numbers} | {reasons} |")
+    return "\n".join(lines)
+
+
+def confusion(rows: Sequence[Row]) -> str:
+    """How many cases of which Dice got which verdict, the real scans apart."""
+    lines = ["| cases | Dice | ok | review | reject |", f"|{'---|' * 5}"]
+    for what, chosen in (
+        ("scans as they are", [row for row in rows if row.part in ("training", "validation", "test", "other")]),
+        ("spoiled scans and phantoms", [row for row in rows if "spoiled" in row.part or row.part == "phantom"]),
+    ):
+        for text, low, high in ((f"< {GOOD}", -1, GOOD), (f"{GOOD} to {FINE}", GOOD, FINE), (f">= {FINE}", FINE, 2)):
+            levels = [row.verdict.level for row in chosen if low <= row.dice < high]
+            counts = " | ".join(str(levels.count(level)) for level in ("ok", "review", "reject"))
+            lines.append(f"| {what} | {text} | {counts} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data")
+    parser.add_argument("--also", nargs=2, action="append", default=[], metavar=("CT", "LABEL"), help="a further scan")
+    parser.add_argument("--write", action="store_true", help="derive the limits and put them into quality.py")
+    arguments = parser.parse_args()
+    pipeline, rows, start = Pipeline(), [], time.perf_counter()
+    for case in cases(arguments.data, arguments.also):
+        rows.append(run(pipeline, case))
+        print(
+            f"{time.perf_counter() - start:6.0f} s  {case.name}: Dice {rows[-1].dice:.3f}", file=sys.stderr, flush=True
+        )
+    if arguments.write:
+        write(derive(rows))
+        rows = [row._replace(verdict=judge(row.observed)) if row.observed else row for row in rows]
+    print(f"{table(rows)}\n\n{confusion(rows)}\n\nlimits: {quality.LIMITS}")
+    if wrong := [row.name for row in rows if row.dice < GOOD and row.verdict.level == "ok"]:
+        raise SystemExit(f"under Dice {GOOD} and ok all the same: {', '.join(wrong)}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""Verdicts on phantoms: their truth as the mask, and what goes wrong with masks and scans."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+from scipy.ndimage import binary_dilation, gaussian_filter
+
+from scripts import quality
+from scripts.measures import measure
+from scripts.phantom import make_phantom
+from scripts.quality import Verdict, judge, observe
+
+
+class Scene:
+    """A phantom, its truth, and a network that knows the liver by its brightness, on the CT's own grid."""
+
+    def __init__(self):
+        phantom = make_phantom(3, (108, 88, 32), (3.4, 3.4, 8.0), axcodes="RAS")
+        self.affine, self.hu = phantom.affine, phantom.image.astype(np.float32)
+        self.truth = phantom.label > 0
+        self.hu[self.truth] = 100 + (self.hu[self.truth] - 100) / 4  # without vessels and tumours
+        body = np.clip((self.hu + 40) / 200, 0, 1)
+        self.image = np.where(self.truth, np.float32(1), np.float32(0.5) * body).astype(np.float32)
+
+    def predict(self, slices):
+        return 1 / (1 + np.exp(-40 * (slices - 0.75)))
+
+    def observe(self, mask=None, probability=None, hu=None, image=None, affine=None, predict=None, **arguments):
+        mask = self.truth if mask is None else mask
+        hu, affine = self.hu if hu is None else hu, self.affine if affine is None else affine
+        image = self.image if image is None else image
+        if probability is None:
+            probability = mask.astype(np.float32)
+            rim = binary_dilation(mask, np.ones((3, 3, 1))) & binary_dilation(~mask, np.ones((3, 3, 1)))
+            probability[rim] = 0.02 + 0.96 * mask[rim]
+        measured = measure(hu, mask, affine)
+        return observe(measured, affine, image, probability, affine, predict or self.predict, **arguments)
+
+
+@pytest.fixture(scope="module")
+def scene():
+    return Scene()
+
+
+def has(verdict: Verdict, *words: str) -> bool:
+    return any(all(word in reason for word in words) for reason in verdict.reasons)
+
+
+def test_the_truth_of_a_phantom_is_ok(scene):
+    observed = scene.observe()
+    assert judge(observed) == Verdict("ok", ())
+    assert observed["second_look_dice"] > 0.97 and observed["second_look_slices"] == 9
+    assert json.loads(json.dumps(observed, allow_nan=False)) == observed
+
+
+def test_nothing_found_is_rejected(scene):
+    nothing = np.zeros_like(scene.truth)
+    verdict = judge(scene.observe(nothing))
+    assert verdict.level == "reject" and has(verdict, "No liver", "0 ml")
+    one = nothing.astype(np.float32)
+    one[50, 40, 12] = 1  # a single voxel of the network's
+    assert judge(scene.observe(nothing, probability=one)).level == "reject"
+    speck = nothing.copy()
+    speck[60:63, 40:43, 15:18] = True  # 2.8 ml
+    assert judge(scene.observe(speck)).level == "reject"
+
+
+def test_a_mirrored_scan_is_reviewed(scene):
+    verdict = judge(scene.observe(scene.truth[::-1], hu=scene.hu[::-1], image=scene.image[::-1]))
+    assert verdict.level == "review" and has(verdict, "left of the body's middle")
+
+
+def test_a_mask_on_the_wrong_side_is_reviewed(scene):
+    assert has(judge(scene.observe(scene.truth[::-1])), "left of the body's middle")
+
+
+def test_a_scan_turned_front_to_back_is_reviewed(scene):
+    turned = {"hu": scene.hu[:, ::-1], "image": scene.image[:, ::-1]}
+    straight, back = scene.observe(), scene.observe(scene.truth[:, ::-1], **turned)
+    assert back["front_of_middle_percent"] == pytest.approx(-straight["front_of_middle_percent"], abs=2)
+    limit = quality.LIMITS["front_of_middle_percent"][0]
+    assert has(judge({**back, "front_of_middle_percent": limit - 0.1}), "far back") and not has(
+        judge({**back, "front_of_middle_percent": limit}), "back"
+    )
+
+
+def test_half_a_liver_is_contradicted_by_the_second_look(scene):
+    half = scene.truth.copy()
+    half[: int(np.median(np.nonzero(half)[0]))] = False
+    verdict = judge(scene.observe(half))
+    assert verdict.level in ("review", "reject") and has(verdict, "second look", "Dice 0.")
+
+
+def test_a_leak_is_contradicted_by_the_second_look(scene):
+    leak = scene.truth | np.roll(scene.truth, (-14, -4), (0, 1))
+    assert has(judge(scene.observe(leak)), "second look")
+
+
+def test_a_second_large_component_is_told_with_its_volume(scene):
+    probability = scene.truth.astype(np.float32)
+    probability[20:32, 20:34, 8:14] = 1  # 93 ml, in the spleen's place
+    expected = 12 * 14 * 6 * 3.4 * 3.4 * 8 / 1000
+    observed = scene.observe(probability=probability)
+    assert observed["elsewhere_largest_ml"] == pytest.approx(expected)
+    volume = scene.truth.sum() * 3.4 * 3.4 * 8 / 1000
+    assert observed["elsewhere_percent"] == pytest.approx(100 * expected / volume)
+    verdict = judge(observed)
+    assert verdict.level != "ok" and has(verdict, f"{expected:.0f} ml", "left out")
+
+
+def test_a_leak_in_one_slice_is_a_jump(scene):
+    z = int(np.median(np.nonzero(scene.truth)[2]))
+    leak = scene.truth.copy()
+    leak[20:84, 20:70, z] = True
+    assert has(judge(scene.observe(leak)), "jumps from slice to slice")
+    gap = scene.truth.copy()
+    gap[20:80, :, z] = False
+    assert has(judge(scene.observe(gap)), "jumps from slice to slice")
+
+
+def test_a_vague_border_is_reviewed_and_a_hopeless_one_rejected(scene):
+    vague = gaussian_filter(scene.truth.astype(np.float32), (2.5, 2.5, 0))
+    verdict = judge(scene.observe(probability=vague))
+    assert verdict.level != "ok" and has(verdict, "border is vague")
+    hopeless = np.where(scene.truth, np.float32(0.55), np.float32(0.25 * (scene.image > 0.2)))
+    verdict = judge(scene.observe(probability=hopeless))
+    assert verdict.level == "reject" and has(verdict, "network is unsure")
+
+
+def test_the_width_of_a_border_is_in_millimetres():
+    """Probabilities that rise linearly over 12 mm: the integral of 4 p (1 - p) across is 12 * 2 / 3 = 8 mm."""
+    for pixel in (1.0, 2.0):
+        n = int(160 / pixel)
+        at = (np.arange(n) - (n - 1) / 2) * pixel
+        distance = np.hypot(at[:, None], at[None, :]) - 60
+        p = np.clip(0.5 - distance / 12, 0, 1).astype(np.float32)[..., None].repeat(5, 2)
+        affine = np.diag([pixel, pixel, 4.0, 1.0])
+        measured = measure(np.full(p.shape, 60, np.float32), p >= 0.5, affine)
+        observed = observe(measured, affine, np.full(p.shape, 0.5, np.float32), p, affine)
+        assert observed["border_width_mm"] == pytest.approx(8, rel=0.04)
+        both, total = (p * (p >= 0.5)).sum(), p.sum() + (p >= 0.5).sum()
+        assert observed["expected_dice"] == pytest.approx(2 * both / total, rel=1e-3)
+
+
+def test_a_cut_liver_is_reviewed_with_its_side(scene):
+    top = int(np.median(np.nonzero(scene.truth)[2]))
+    low = np.s_[..., :top]
+    verdict = judge(scene.observe(scene.truth[low], hu=scene.hu[low], image=scene.image[low]))
+    assert verdict.level == "review" and has(verdict, "cuts the liver (superior)")
+
+
+@pytest.mark.parametrize("by, word", [(-90, "dark"), (120, "bright")])
+def test_hu_of_no_liver_are_reviewed(scene, by, word):
+    verdict = judge(scene.observe(hu=scene.hu + np.float32(by)))
+    assert verdict.level == "review" and has(verdict, f"liver is {word}")
+
+
+def test_a_saturated_window_is_told(scene):
+    verdict = judge(scene.observe(hu=np.clip(scene.hu, -40, 95)))
+    assert has(verdict, "end of the stored window")
+
+
+def test_noise_is_told(scene):
+    noise = np.random.default_rng(0).normal(0, 0.25, scene.image.shape).astype(np.float32)
+    quiet, loud = scene.observe(), scene.observe(image=scene.image + noise)
+    assert loud["noise_of_window_percent"] == pytest.approx(25, rel=0.05) and quiet["noise_of_window_percent"] < 1
+    assert has(judge(loud), "noisy")
+
+
+def test_volumes_of_no_liver_are_reviewed(scene):
+    verdict = judge(scene.observe(affine=scene.affine @ np.diag([1, 1, 0.2, 1])))
+    assert verdict.level == "review" and has(verdict, "liver found is small")
+    verdict = judge(scene.observe(affine=scene.affine @ np.diag([1.8, 1.8, 1, 1])))
+    assert verdict.level == "review" and has(verdict, "liver found is large")
+
+
+def test_coarse_and_thick_voxels_are_reviewed(scene):
+    coarse = scene.affine @ np.diag([1.5, 1.5, 2, 1])
+    verdict = judge(scene.observe(affine=coarse))
+    assert has(verdict, "Pixels of 5.1 mm") and has(verdict, "Slices 16.0 mm")
+    sagittal = nib.affines.from_matvec(np.array([[0, 0, 8.0], [0, 3.4, 0], [3.4, 0, 0]]))  # S runs along the first axis
+    observed = observe(measure(scene.hu, scene.truth, scene.affine), sagittal, *[scene.image] * 2, scene.affine)
+    assert (observed["pixel_spacing_mm"], observed["slice_spacing_mm"]) == pytest.approx((8.0, 3.4))
+
+
+def test_without_a_second_pass_nothing_is_said_of_one(scene):
+    measured = measure(scene.hu, scene.truth, scene.affine)
+    observed = observe(measured, scene.affine, scene.image, scene.truth.astype(np.float16), scene.affine)
+    assert observed["second_look_dice"] is None and judge(observed).level == "ok"
+
+
+def test_a_network_that_contradicts_itself_is_rejected(scene):
+    verdict = judge(scene.observe(predict=lambda slices: np.zeros_like(slices)))
+    assert verdict.level == "reject" and has(verdict, "Dice 0.000")
+
+
+def test_every_limit_has_its_words():
+    for name, (low, high) in {**quality.PLAUSIBLE, **quality.LIMITS}.items():
+        below, above = quality.REASONS[name]
+        assert (low is None or below) and (high is None or above), name
+
+
+def test_an_observation_that_is_not_a_number_is_never_ok(scene):
+    observed = {**scene.observe(), "border_width_mm": float("nan")}
+    assert judge(observed).level == "review"
