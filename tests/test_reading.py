@@ -1,13 +1,19 @@
 """What is a scan, and what is refused: `scripts/reading.py`."""
 
+import tracemalloc
+import zipfile
+
 import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from dicom import write_series
+import torch
+from dicom import rewrite, write_series
+from pydicom.uid import generate_uid
 
 from scripts.phantom import make_phantom, save_phantom
-from scripts.reading import CTError, LoadCTd, check_series, find_scans
+from scripts.reading import CTError, LoadCTd, check_header, check_series, find, find_scans
+from scripts.reading import load as load_scan
 
 
 @pytest.fixture(scope="module")
@@ -88,29 +94,16 @@ def test_a_singleton_fourth_axis_is_dropped(phantom, tmp_path):
     assert load(path).shape == phantom.image.shape
 
 
-def rewrite(file, **changes):
-    dataset = pydicom.dcmread(file)
-    for name, value in changes.items():
-        setattr(dataset, name, value)
-    dataset.save_as(file)
-
-
 SPOILED = {
     "a slice is missing": (lambda files: files[5].unlink(), "missing, doubled or unevenly"),
     "a slice is doubled": (
         lambda files: rewrite(files[5], ImagePositionPatient=pydicom.dcmread(files[6]).ImagePositionPatient),
         "missing, doubled or unevenly",
     ),
-    "another series": (lambda files: rewrite(files[0], SeriesInstanceUID="1.2.3"), "2 series"),
+    "another series": (lambda files: [rewrite(file, SeriesInstanceUID="1.2.3") for file in files[:5]], "2 series"),
     "not a CT": (lambda files: [rewrite(file, Modality="MR") for file in files], "modality MR"),
-    "no position": (lambda files: rewrite(files[3], ImagePositionPatient=None) or drop(files[3]), "cannot be placed"),
+    "no position": (lambda files: rewrite(files[3], ImagePositionPatient=None), "cannot be placed"),
 }
-
-
-def drop(file):
-    dataset = pydicom.dcmread(file)
-    del dataset.ImagePositionPatient
-    dataset.save_as(file)
 
 
 @pytest.mark.parametrize("case", SPOILED)
@@ -128,3 +121,131 @@ def test_the_spacing_of_a_real_series_is_that_of_its_positions(data_dir):
     assert volume.shape == (512, 512, 78)
     np.testing.assert_allclose(volume.pixdim, [0.727, 0.727, 2.0], atol=1e-3)  # the header's SliceThickness says 3.2
     assert -1100 < float(volume.min()) < -900 < 400 < float(volume.max())
+
+
+def two_series(phantom, folder):
+    """Series 2 of 16 slices, and 3 of 8 of them, of one study, in one folder."""
+    study = generate_uid()
+    for number, image in ((2, phantom.image), (3, phantom.image[:, :, :8])):
+
+        def change(z, ds, number=number):
+            ds.StudyInstanceUID, ds.SeriesNumber = study, number
+
+        for file in write_series(image, phantom.affine, folder / "apart", change=change):
+            file.rename(folder / f"S{number}{file.name}")
+    (folder / "apart").rmdir()
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("series", "names"),
+    [(None, ["study_s2", "study_s3"]), ("largest", ["study"]), (3, ["study"]), ("2", ["study"]), ("7", [])],
+)
+def test_of_several_series_each_is_a_scan_or_one_is_chosen(series, names, phantom, tmp_path):
+    (tmp_path / "study").mkdir()
+    found = find([two_series(phantom, tmp_path / "study")], None, series)
+    assert [scan.name for scan in found.scans] == names
+    if series in ("largest", "2"):
+        assert len(found.scans[0].files) == 16 and found.aside == (f"{tmp_path / 'study'}: CT series 3 not chosen",)
+    elif series == 3:
+        assert len(found.scans[0].files) == 8
+    elif series == "7":
+        assert found.refused[0][1].endswith("no CT series 7: there are 2 (16 slices), 3 (8 slices).")
+
+
+def test_names_come_from_files_and_folders_and_are_unique_and_safe(phantom, tmp_path):
+    for place in ("a/ct", "b/ct", "c d"):
+        write_series(phantom.image, phantom.affine, tmp_path / place)
+        save_phantom(phantom, tmp_path / place / "Scan 1.nii.gz")
+    found = find([tmp_path, tmp_path / "a" / "ct", tmp_path / "c d" / "Scan 1.nii.gz"], None)
+    names = [scan.name for scan in found.scans]
+    assert names == ["a_ct_Scan_1", "b_ct_Scan_1", "c_d_Scan_1", "a_ct", "b_ct", "c_d"]  # each once
+    apart = find([tmp_path / "a" / "ct", tmp_path / "b" / "ct"], None)
+    assert [scan.name for scan in apart.scans] == ["Scan_1", "ct", "Scan_1_2", "ct_2"]
+    assert "phantom" not in str(apart)  # the patient's name
+
+
+def test_a_zip_is_unpacked_nowhere_but_in_its_folder(phantom, tmp_path):
+    files = write_series(phantom.image, phantom.affine, tmp_path / "ct")
+    with zipfile.ZipFile(tmp_path / "study.zip", "w") as archive:
+        for file, lead in zip(files, ("", "../", "../../", str(tmp_path) + "/", "C:\\", "a/../../") * 3):
+            archive.writestr(f"{lead}{file.name}", file.read_bytes())
+    before = set(tmp_path.rglob("*"))
+    (scan,) = find([tmp_path / "study.zip"], tmp_path / "unpacked").scans
+    made = set(tmp_path.rglob("*")) - before
+    assert all(path == tmp_path / "unpacked" or tmp_path / "unpacked" in path.parents for path in made)
+    assert (scan.name, scan.source, len(scan.files)) == ("study", tmp_path / "study.zip", 16)
+    np.testing.assert_array_equal(load_scan(scan), load_scan(tmp_path / "ct"))
+
+
+def test_slices_are_in_the_order_of_the_volume(phantom, tmp_path):
+    files = write_series(phantom.image, phantom.affine, tmp_path / "ct")
+    (scan,) = find([tmp_path / "ct"], None).scans
+    assert scan.files == tuple(files)
+    volume = LoadCTd("image")({"image": scan})["image"]
+    for z in (0, 7, 15):
+        np.testing.assert_array_equal(volume[..., z], pydicom.dcmread(scan.files[z]).pixel_array.T - 1024.0)
+    assert volume.meta["filename_or_obj"] == str(tmp_path / "ct") and volume.meta["notes"] == ""
+
+
+def test_a_straightened_grid_keeps_its_centre_and_its_file_s_affine(phantom, tmp_path):
+    affine = phantom.affine.copy()
+    affine[:3, 2] += [0, 0.06, 0]  # 0.3 degrees of 12 mm
+    image = nib.Nifti1Image(phantom.image, affine)
+    image.set_qform(None, 0)
+    nib.save(image, tmp_path / "ct.nii.gz")
+    volume = load(tmp_path / "ct.nii.gz")
+    straight, centre = volume.affine.numpy(), [31.5, 31.5, 7.5, 1]
+    np.testing.assert_allclose(straight @ centre, affine @ centre, atol=1e-4)
+    cosines = straight[:3, :3] / np.linalg.norm(straight[:3, :3], axis=0)
+    np.testing.assert_allclose(cosines.T @ cosines, np.eye(3), atol=1e-12)
+    np.testing.assert_allclose(volume.meta["original_affine"], affine, atol=1e-6)
+    assert volume.meta["notes"].startswith("direction cosines straightened by 0.29 degrees")
+
+
+@pytest.mark.parametrize("kind", ["dicom", "nii", "nii.gz"])
+def test_loading_holds_little_more_than_the_volume(kind, tmp_path):
+    image = np.random.default_rng(0).integers(-1000, 400, (200, 200, 50)).astype(np.int16)
+    affine = np.diag([-2.0, -2.0, 3.0, 1.0])
+    path = tmp_path / f"ct.{kind}"
+    if kind == "dicom":
+        write_series(image, affine, path)
+    else:
+        save(image, path, affine)
+    (scan,) = find([path], None).scans
+    tracemalloc.start()
+    volume = load_scan(scan)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert volume.dtype == torch.int16
+    assert volume.numel() * 2 < peak < volume.numel() * 2 * 1.4
+
+
+def test_fractions_of_a_hu_and_values_beyond_16_bits_are_kept(tmp_path):
+    image = np.random.default_rng(0).integers(-1000, 400, (20, 20, 9)).astype(np.float32)
+    for name, value in (("fraction", 0.25), ("metal", 40_000.0)):
+        image[3, 4, 5] = value  # not in the first slices
+        volume = load_scan(save(image, tmp_path / f"{name}.nii.gz", np.diag([-2.0, -2.0, 3.0, 1.0])))
+        assert volume.dtype == torch.float32
+        np.testing.assert_array_equal(volume.numpy(), image)
+
+
+def test_headers_are_checked_without_the_voxels(phantom, tmp_path):
+    path = save(np.full((8, 8, 8), np.nan, np.float32), tmp_path / "ct.nii.gz")
+    (scan,) = find([path], None).scans
+    check_header(scan)
+    with pytest.raises(CTError, match="not finite"):
+        load_scan(scan)
+
+
+def test_real_cts_pass_the_gates_and_their_masks_do_not(data_dir):
+    scans = ["lits/imagesTr/lits_000.nii.gz", "lits/imagesTr/lits_050.nii.gz", "totalseg_example/ct.nii.gz"]
+    for name in (*scans, "dcmqi_ct3/dicom"):
+        assert load(data_dir / name).ndim == 3
+    for name in ("lits/labelsTr/lits_000.nii.gz", "totalseg_example/liver_by_model.nii.gz"):
+        with pytest.raises(CTError, match="not HU"):
+            load(data_dir / name)
+    found = find([data_dir / "dcmqi_ct3"], None)
+    assert [len(scan.files) for scan in found.scans] == [3]
+    assert "modality SEG" in found.aside[0]
+    assert "167316 voxels of padding" in load_scan(found.scans[0]).meta["notes"]

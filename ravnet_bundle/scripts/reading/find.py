@@ -1,0 +1,221 @@
+"""Inputs -> the scans in them: what a person names, each CT series and each image file once."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import fields, replace
+from pathlib import Path
+
+from ..datasets import IMAGES, is_dicom, scan_name
+from .archives import unpack_dicom
+from .dicom import Series, Slice, group, read_slice
+from .errors import CTError, one_line, one_reason
+from .scan import Found, Scan, safe_name
+
+logger = logging.getLogger(__name__)
+
+LIST = 2**24  # bytes of a text list, at most
+
+
+def find(inputs: Sequence[str | Path], unpack: str | Path | None, series: str | int | None = None) -> Found:
+    """The scans in what a person names, in that order; of images nothing is read, of DICOM the headers.
+
+    An input is an image file (`IMAGES`), a DICOM file (which stands for its series, in its folder), a zip of DICOM, a
+    folder of any of these at any depth, or a text list (.txt) of any of these, one a line, relative to the list; empty
+    lines and those that begin with # are skipped. Links to folders are not followed.
+
+    Args:
+        inputs: paths.
+        unpack: folder for what zips hold; None refuses zips.
+        series: which CT series of each study (StudyInstanceUID): None for all of them, "largest" for the one with the
+            most slices (of equals, the lowest SeriesNumber), or a SeriesNumber.
+
+    Returns:
+        scans, refused sources, and what was set aside. An input without any scan is refused.
+    """
+    found = _together(_input(Path(source), unpack, series) for source in inputs)
+    scans, names = {}, set()
+    for scan in found.scans:
+        if scan.files in scans:  # named twice
+            continue
+        name, number = scan.name, 1
+        while name.lower() in names:
+            number += 1
+            name = f"{scan.name}_{number}"
+        names.add(name.lower())
+        scans[scan.files] = replace(scan, name=name)
+    return replace(found, scans=tuple(scans.values()))
+
+
+def find_scans(path: str, image_key: str = "image") -> list[dict[str, str]]:
+    """The scans under a path, as a config's data list: what `find` finds but for zips; a DICOM series is its folder.
+
+    Returns:
+        one item `{image_key: absolute path}` per scan, images before DICOM.
+
+    Raises:
+        CTError: where there is nothing. What else is refused is logged.
+    """
+    found = find([path], None)
+    if not found.scans:
+        raise CTError(found.refused[0][1])
+    for _, line in found.refused:
+        logger.warning(line)
+    return [{image_key: str(source)} for source in dict.fromkeys(scan.source for scan in found.scans)]
+
+
+def only_scan(path: str | Path) -> Scan:
+    """The one scan that a path names. Raises `CTError` where it is none or more."""
+    found = find([path], None)
+    if len(found.scans) == 1:
+        return found.scans[0]
+    if found.scans:
+        raise CTError(f"{path}: {len(found.scans)} series or images; give one CT.")
+    raise CTError(found.refused[0][1])
+
+
+def _together(parts: Iterable[Found]) -> Found:
+    parts = tuple(parts)
+    return Found(*(tuple(one for part in parts for one in getattr(part, field.name)) for field in fields(Found)))
+
+
+def _refused(source: Path, error: Exception | str) -> Found:
+    line = str(error) if isinstance(error, CTError) else f"{source}: cannot be read: {error}."
+    return Found((), ((one_line(source), one_line(line)),), ())
+
+
+def _input(source: Path, unpack: str | Path | None, series: str | int | None, listed: bool = False) -> Found:
+    try:
+        path = Path(os.path.abspath(source))
+        if not path.exists():
+            raise CTError(f"{source}: no such file or folder.")
+        if path.suffix.lower() == ".txt" and path.is_file() and not listed:
+            return _together(_input(path.parent / line, unpack, series, listed=True) for line in _lines(path))
+        found = _together(_held(path, unpack, series))
+    except (CTError, OSError, ValueError) as error:  # a path with a null byte is a ValueError
+        return _refused(source, error)
+    if found.scans or found.refused:
+        return found
+    place = "folder" if path.is_dir() else "file"
+    what = f"only {'; '.join(found.aside)}" if found.aside else f"expected {', '.join(IMAGES)}, DICOM or a zip of it"
+    return _refused(source, CTError(f"{source}: no scan in this {place}: {what}."))
+
+
+def _lines(path: Path) -> list[str]:
+    with one_reason(path, "not a text list"), open(path, "rb") as file:
+        lines = [line.strip() for line in file.read(LIST).decode().splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    if not lines:
+        raise CTError(f"{path}: an empty list; write one path a line.")
+    return lines
+
+
+def _held(path: Path, unpack: str | Path | None, series: str | int | None) -> Iterator[Found]:
+    """The parts of one file's or folder's `Found`."""
+    if path.is_dir():
+        dicom, errors = [], []
+        for file in _files(path, errors):
+            name = "_".join((*file.relative_to(path).parent.parts, scan_name(file)))
+            if _is_image(file):
+                yield _image(file, name)
+            elif _is_zip(file):
+                yield _zip(file, name, unpack, series)
+            else:
+                dicom.append(file)
+        yield _dicom(dicom, path, path.name, series)
+        yield from (_refused(Path(error.filename), error) for error in errors)
+    elif not path.is_file():
+        raise CTError(f"{path}: neither a file nor a folder; give a CT.")
+    elif _is_image(path):
+        yield _image(path, scan_name(path))
+    elif _is_zip(path):
+        yield _zip(path, path.name, unpack, series)
+    elif is_dicom(path):
+        beside = sorted(path.parent.iterdir())
+        yield _dicom(beside, path.parent, path.parent.name, series, chosen=path)
+
+
+def _files(root: Path, errors: list[OSError]) -> Iterator[Path]:
+    """Ordinary files at any depth, by folder and name, without the `._` files that macOS leaves beside each.
+
+    Folders that cannot be listed are added to `errors`.
+    """
+    for folder, _, names in sorted(os.walk(root, onerror=errors.append)):
+        for name in sorted(names):
+            file = Path(folder, name)
+            if not name.startswith("._") and file.is_file():
+                yield file
+
+
+def _is_image(path: Path) -> bool:
+    return path.name.lower().endswith(IMAGES)
+
+
+def _is_zip(path: Path) -> bool:
+    return path.suffix.lower() == ".zip"
+
+
+def _image(path: Path, name: str) -> Found:
+    return Found((Scan(safe_name(name), path, (path,), "image"),), (), ())
+
+
+def _zip(path: Path, name: str, unpack: str | Path | None, series: str | int | None) -> Found:
+    try:
+        if unpack is None:
+            raise CTError(f"{path}: a zip; unpack it and give the folder.")
+        files, others = unpack_dicom(path, Path(unpack))
+    except CTError as error:
+        return _refused(path, error)
+    found = _dicom(files, files[0].parent if files else path, Path(name).stem, series)
+    left = (f"{path}: {others} files that are not DICOM set aside",) if others else ()
+    scans = tuple(replace(scan, source=path) for scan in found.scans)
+    return Found(scans, found.refused, (*found.aside, *map(one_line, left)))
+
+
+def _dicom(files: list[Path], root: Path, name: str, series: str | int | None, chosen: Path | None = None) -> Found:
+    """The CT series of those files that are DICOM; `chosen` is one whose series alone is meant.
+
+    A scan is named after its folder below `root`, or `name`, and after its SeriesNumber where there are several.
+    """
+    series_found, refused, aside = group(files)
+    if chosen:
+        meant = read_slice(chosen)
+        series_found = [one for one in series_found if isinstance(meant, Slice) and one.uid == meant.series]
+        series, aside = None, [] if series_found else aside
+    picked, left, missing = _picked(series_found, series)
+    refused += [(str(root), f"{root}: {line}") for line in missing]
+    aside += [f"{root}: {line}" for line in left]
+    folders = [Path(os.path.commonpath([each.file.parent for each in one.slices])) for one in picked]
+    bases = ["_".join(folder.relative_to(root).parts) or name for folder in folders]
+    scans = []
+    for one, folder, base in zip(picked, folders, bases):
+        several = bases.count(base) > 1 and one.number is not None
+        full = f"{safe_name(base)}_s{one.number}" if several else safe_name(base)
+        scans.append(Scan(full, folder, tuple(each.file for each in one.slices), "dicom", one.notes))
+    lines = tuple((one_line(file), one_line(line)) for file, line in refused)
+    return Found(tuple(scans), lines, tuple(map(one_line, aside)))
+
+
+def _picked(found: list[Series], series: str | int | None) -> tuple[list[Series], list[str], list[str]]:
+    """The series that `find`'s `series` means; a line for each that it leaves, and for each study without one."""
+    if series is None:
+        return found, [], []
+    studies = defaultdict(list)
+    for one in found:
+        studies[one.study].append(one)
+    picked, left, missing = [], [], []
+    for several in studies.values():
+        if series == "largest":
+            chosen = [max(several, key=lambda one: (len(one.slices), -(one.number or 0)))]
+        else:
+            chosen = [one for one in several if str(one.number) == str(series)]
+        if not chosen:
+            there = ", ".join(f"{one.number} ({len(one.slices)} slices)" for one in several)
+            missing.append(f"no CT series {series}: there are {there}.")
+        else:
+            left += [f"CT series {one.number} not chosen" for one in several if one not in chosen]
+        picked += chosen
+    return picked, left, missing

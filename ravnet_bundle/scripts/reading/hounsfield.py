@@ -1,0 +1,93 @@
+"""Whether a volume's values can be a CT's."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from .errors import CTError
+
+AIR = -1024.0  # HU given to voxels outside a scanner's field of view
+PADDING = (-2000, -2048, -3024, -3072, -32768, -33792)  # what scanners write there, and the same less 1024
+BELOW_AIR = -1200.0  # HU; noise reaches it seldom
+FAT = -20.0  # HU; fat, lung and air lie below it, even in a volume clipped to a narrow window
+SOFT_TISSUE = (-40.0, 160.0)  # HU; a CT of the trunk shows some, whatever its window or its contrast phase
+BONE = 300.0  # HU
+HIGHEST = 1e5  # HU; metal on an extended scale reaches 30,000
+SPREAD = 100.0  # HU between the lowest and the highest; the narrowest window in use is 150 wide
+GREYS = 10  # distinct values; a mask has fewer
+
+
+class Hounsfield:
+    """Tallies a volume slice by slice and sets its padding to air, so that no second pass over it is needed.
+
+    Shares are of every second voxel along both axes that is not padding.
+    """
+
+    def __init__(self):
+        self.lowest, self.highest = np.inf, -np.inf
+        self.padded = self.infinite = self.sampled = 0
+        self.below_air = self.fat = self.soft = self.bone = 0
+        self.greys: set[float] = set()
+
+    def take(self, plane: np.ndarray) -> None:
+        """Tallies one slice `(X, Y)`, float32, after setting its padding, in place, to air."""
+        lowest, highest = float(plane.min()), float(plane.max())
+        if not (np.isfinite(lowest) and np.isfinite(highest)):
+            self.infinite += int((~np.isfinite(plane)).sum())
+            return
+        sample = plane[::2, ::2].ravel()
+        if lowest <= max(PADDING):
+            padding = np.isin(plane, PADDING)
+            sample = sample[~padding[::2, ::2].ravel()]
+            plane[padding] = AIR
+            self.padded += int(padding.sum())
+            lowest = float(plane.min())
+        self.lowest, self.highest = min(self.lowest, lowest), max(self.highest, highest)
+        self.sampled += sample.size
+        self.below_air += int((sample < BELOW_AIR).sum())
+        self.fat += int((sample < FAT).sum())
+        self.soft += int(((sample > SOFT_TISSUE[0]) & (sample < SOFT_TISSUE[1])).sum())
+        self.bone += int((sample > BONE).sum())
+        if len(self.greys) < GREYS:
+            self.greys.update(np.unique(sample).tolist())
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was changed."""
+        return (f"{self.padded} voxels of padding set to {AIR:g} HU",) if self.padded else ()
+
+    def check(self, source: Path) -> None:
+        """Raises `CTError` unless the volume can be a CT in HU: finite, and spread as air, fat, tissue and bone are.
+
+        The limits are wide: a CT that was clipped to a window of the abdomen, or cut to the body, passes.
+        """
+        if self.infinite:
+            raise CTError(f"{source}: {self.infinite} voxels are not finite; mend or export it again.")
+        found = f"{source}: values {self.lowest:g} to {self.highest:g}"
+        total = max(1, self.sampled)
+        low, high = SOFT_TISSUE
+        if self.lowest >= 0:
+            raise CTError(
+                f"{found} are not HU, which fall below 0 in fat and air; is it an MR, a PET, a mask, a normalised "
+                "image, or values without their rescale intercept? Give a CT in HU."
+            )
+        if self.highest > HIGHEST or self.lowest < -HIGHEST:
+            raise CTError(f"{found} are not HU; damaged, or of another byte order? Export it again.")
+        if self.below_air > 0.01 * total:
+            raise CTError(
+                f"{found}, {self.below_air / total:.0%} of them below air; was the rescale applied twice? Give HU."
+            )
+        if self.soft < 0.02 * total:
+            share = f"{self.soft / total:.1%}" if self.soft else "no value"
+            raise CTError(
+                f"{found}, {share} between {low:g} and {high:g} HU, soft tissue; give a CT of the trunk in HU."
+            )
+        if self.highest - self.lowest < SPREAD or len(self.greys) < GREYS:
+            raise CTError(f"{found} are too few or too close: a mask or a normalised image? Give a CT in HU.")
+        if self.fat < 0.01 * total or self.bone > 0.5 * (self.sampled - self.fat):
+            raise CTError(
+                f"{found}, {self.fat / total:.0%} below {FAT:g} HU and {self.bone / total:.0%} above {BONE:g}: a CT of "
+                "a body has more fat and air, and less bone than soft tissue; is it an MR or a PET? Give a CT in HU."
+            )

@@ -1,0 +1,103 @@
+"""A scan -> its volume, checked: headers first, then the voxels as they come."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+from monai.transforms import LoadImaged
+
+from . import nifti, series
+from .errors import one_reason
+from .find import only_scan
+from .geometry import straighten
+from .hounsfield import Hounsfield
+from .scan import Header, Scan
+
+
+def check_header(scan: Scan) -> None:
+    """Raises `CTError` where a scan's headers alone show that it is no CT volume that can be segmented.
+
+    That is: a format, shape, spacing or affine that is not a CT's; a DICOM series that is not one evenly spaced upright
+    volume; voxels that the file cannot hold.
+    """
+    _open(scan)
+
+
+def check_series(folder: Path) -> None:
+    """Raises `CTError` unless a folder's DICOM files are one CT series that `check_header` passes."""
+    check_header(only_scan(folder))
+
+
+def load(scan: Scan | str | Path) -> MetaTensor:
+    """A scan's HU on its own grid, (X, Y, Z), int16 where all are whole numbers, as nearly always, and else float32.
+
+    Beside the volume itself, one slice is held (NRRD and MetaImage: the file's voxels too). Padding is set to air. The
+    affine is that to RAS world; `meta` holds `original_affine`, the file's own where directions were straightened,
+    `filename_or_obj`, the image file or the DICOM folder, and `notes`, of what was found and done, joined by "; ".
+
+    Args:
+        scan: what `find` found, or a path that names one.
+
+    Raises:
+        CTError: an input that `check_header` refuses, that cannot be decoded, or that is not finite or no CT by its HU.
+    """
+    scan = scan if isinstance(scan, Scan) else only_scan(scan)
+    header, affine, notes, planes = _open(scan)
+    tally = Hounsfield()
+    with one_reason(scan.source):
+        volume = np.empty(header.shape, np.int16, order="F")  # as files store it: each slice is one run of memory
+        for z, plane in enumerate(planes):
+            with np.errstate(over="ignore", invalid="ignore"):
+                hu = plane.astype(np.float32)
+            tally.take(hu)
+            if volume.dtype == np.int16 and not _fits(hu):
+                before, volume = volume, np.empty(header.shape, np.float32, order="F")
+                volume[..., :z] = before[..., :z]
+            volume[..., z] = hu
+    tally.check(scan.source)
+    meta = {
+        "filename_or_obj": str(scan.source),
+        "original_affine": header.affine,
+        "original_channel_dim": "no_channel",
+        "space": "RAS",
+        "spatial_shape": np.asarray(header.shape),
+        "notes": "; ".join((*scan.notes, *notes, *tally.notes)),
+    }
+    return MetaTensor(torch.from_numpy(volume), affine=torch.from_numpy(affine), meta=meta)
+
+
+def _fits(hu: np.ndarray) -> bool:
+    """Whether all values are whole numbers of 16 bits."""
+    return bool((np.rint(hu) == hu).all()) and hu.min() >= -(2**15) and hu.max() < 2**15
+
+
+def _open(scan: Scan) -> tuple[Header, np.ndarray, tuple[str, ...], Iterator[np.ndarray]]:
+    """A scan's header, checked; its straight affine; notes; and its slices, of which none is read yet."""
+    if scan.kind == "dicom":
+        reader = series
+    elif scan.files[0].name.lower().endswith((".nii", ".nii.gz")):
+        reader = nifti
+    else:
+        from . import metaimage as reader  # ITK takes long to load, and NIfTI and DICOM do without
+    with one_reason(scan.source):
+        header = reader.header(scan)
+        affine, notes = straighten(header.affine, header.shape, scan.source)
+    return header, affine, (*header.notes, *notes), reader.planes(scan, header)
+
+
+class LoadCTd(LoadImaged):
+    """MONAI's `LoadImaged` for CTs: `load` in a dictionary transform. Items hold a `Scan`, or a path that names one.
+
+    Raises:
+        CTError: as `load`.
+    """
+
+    def __call__(self, data: Mapping[Hashable, Scan | str], reader: None = None) -> dict[Hashable, MetaTensor]:
+        result = dict(data)
+        for key in self.key_iterator(result):
+            result[key] = load(result[key])
+        return result

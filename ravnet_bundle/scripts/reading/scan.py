@@ -1,0 +1,60 @@
+"""What is to be read, and what a header says of it."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One CT to segment.
+
+    Args:
+        name: of its outputs: safe in any file system, unique within a run, from the names of files and folders, never
+            from a patient's tags.
+        source: what holds it: the image file, the DICOM files' folder, or the zip.
+        files: one image file, or the DICOM files of one series in slice order.
+        kind: "image" or "dicom".
+        notes: what was found and done about it; without anything about the patient.
+    """
+
+    name: str
+    source: Path
+    files: tuple[Path, ...]
+    kind: str
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Found:
+    """What inputs hold: scans; sources that cannot be read, each with one line; and what is no CT volume, by name."""
+
+    scans: tuple[Scan, ...]
+    refused: tuple[tuple[str, str], ...]
+    aside: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Header:
+    """What is known of a volume before its voxels are read.
+
+    Args:
+        shape: (X, Y, Z), as stored.
+        affine: voxel index to RAS world in mm, as stored.
+        notes: as a `Scan`'s.
+        layout: what the format's own reader needs to read the voxels.
+    """
+
+    shape: tuple[int, ...]
+    affine: np.ndarray
+    notes: tuple[str, ...] = ()
+    layout: object = None
+
+
+def safe_name(text: str) -> str:
+    """`text` as a file name: letters, digits, `.`, `-` and `_`, 50 at most, none of the dots first."""
+    return re.sub(r"[^\w.-]+", "_", text).lstrip(".")[:50] or "scan"
