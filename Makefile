@@ -40,7 +40,8 @@ clean:
 	@$(PIP) --retries 1 --no-deps $(TORCH)
 	@touch $@
 
-.venv/.installed: .venv/.torch requirements.txt requirements-dev.txt
+.venv/.installed: .venv/.torch requirements.txt requirements-dev.txt setup.cfg
 	@echo "Installing requirements into .venv ..."
 	@$(PIP) -r requirements.txt -r requirements-dev.txt
+	@$(PIP) --no-deps --editable .
 	@touch $@

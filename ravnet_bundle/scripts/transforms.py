@@ -132,8 +132,8 @@ class LargestComponentd(MapTransform):
     """Sets probabilities to 0 in all connected components of `probability >= threshold` but the largest.
 
     MONAI's `KeepLargestConnectedComponentd` wants a mask. On probabilities it works before they are resampled to the
-    CT's own grid, where labelling costs several times the voxels. What lies below the threshold stays as it is, so that the
-    kept component's border, found later by interpolation, does not move.
+    CT's own grid, where labelling costs several times the voxels. What lies below the threshold stays as it is, so
+    that the kept component's border, found later by interpolation, does not move.
 
     Args:
         keys: probabilities, `(1, X, Y, Z)`.

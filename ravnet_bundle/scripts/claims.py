@@ -1,0 +1,49 @@
+"""Work shared between processes that know nothing of each other: each piece is claimed by a lock file."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import suppress
+from pathlib import Path
+
+
+class Claim:
+    """An exclusive lock on `.NAME.lock` in a folder, which ends with its process, even by kill -9.
+
+    The lock (flock) is the system's: nothing goes stale, and a lock file that a kill left behind is taken over by the
+    next claim. On network file systems it works where these support flock (NFS since Linux 2.6.12).
+    """
+
+    def __init__(self, path: Path, descriptor: int):
+        self.path = path
+        self.descriptor: int | None = descriptor
+
+    @classmethod
+    def take(cls, folder: Path, name: str) -> Claim | None:
+        """Claims a name in a folder, which is made if need be; `None` where another process has it."""
+        path = folder / f".{name}.lock"
+        while True:
+            folder.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # who had it has removed the file before letting go: a lock on a removed file is none
+                if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                    return cls(path, descriptor)
+            except BlockingIOError:
+                os.close(descriptor)
+                return None
+            except FileNotFoundError:
+                pass
+            os.close(descriptor)
+
+    def release(self) -> None:
+        """Removes the lock file, and its folder if nothing else is in it, and lets go; once is enough."""
+        if self.descriptor is None:
+            return
+        self.path.unlink(missing_ok=True)
+        os.close(self.descriptor)
+        self.descriptor = None
+        with suppress(OSError):  # it holds results, or another claim
+            self.path.parent.rmdir()

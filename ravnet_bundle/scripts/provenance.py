@@ -1,0 +1,16 @@
+"""What results were made with."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+BUNDLE = Path(__file__).resolve().parents[1]
+WEIGHTS = BUNDLE / "models" / "model.pt"
+
+
+def software() -> dict[str, str]:
+    """The bundle's version, from `configs/metadata.json`, and the sha256 of its weights."""
+    metadata = json.loads((BUNDLE / "configs" / "metadata.json").read_text())
+    return {"version": metadata["version"], "weights": hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()}

@@ -1,0 +1,150 @@
+"""All files of one study's folder, and the table over all studies."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .files import atomic
+from .pipeline import Segmentation
+from .quality import Verdict
+from .reading import Scan
+from .report import write_preview, write_report
+from .writing import write_manifest, write_nifti, write_rtstruct, write_seg
+
+MANIFEST, MEASURES = "manifest.json", "measures.json"
+MASK, PROBABILITY, SEG, RTSTRUCT = "liver.nii.gz", "probability.nii.gz", "liver.seg.dcm", "liver.rtstruct.dcm"
+PREVIEW, REPORT = "preview.png", "report.html"
+ALL = (MASK, PROBABILITY, SEG, RTSTRUCT, MEASURES, PREVIEW, REPORT, MANIFEST)
+
+
+class Result(NamedTuple):
+    """What is known of one study, before it is written.
+
+    Attributes:
+        name: of the study's folder and in its report.
+        scan: what was read.
+        hu: `(X, Y, Z)`.
+        affine: 4 x 4, voxels to RAS mm, of `hu` and the mask, straightened where the file's own is not quite straight.
+        own_affine: the file's own, which the mask is written with.
+        found: mask and probabilities.
+        measures: see `measures.measure`, and what `quality.observe` saw beside them.
+        verdict: see `quality.judge`.
+        notes: what reading did to the CT or set aside.
+    """
+
+    name: str
+    scan: Scan
+    hu: np.ndarray
+    affine: np.ndarray
+    own_affine: np.ndarray
+    found: Segmentation
+    measures: dict[str, Any]
+    verdict: Verdict
+    notes: Sequence[str]
+
+
+def write(
+    folder: Path, result: Result, wanted: Mapping[str, Any], about: Mapping[str, Any], cost: Mapping[str, str]
+) -> None:
+    """Writes a study's folder; the manifest comes last, and an error leaves nothing of it.
+
+    Args:
+        folder: made if need be. What it held of an earlier run goes; files that are not ours stay as they are.
+        result: of the study.
+        wanted: "seg", "rtstruct", "probabilities": whether to write each.
+        about: what the files were made from, for the manifest.
+        cost: run time and memory as text, for the report alone: all other files are the same for the same input.
+
+    Raises:
+        OSError: a file that cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _clear(folder)
+    try:
+        files = list(_files(folder, result, wanted, about, cost))
+        write_manifest(folder / MANIFEST, files, **about)
+    except BaseException:
+        _clear(folder)
+        with suppress(OSError):
+            folder.rmdir()
+        raise
+
+
+def _clear(folder: Path) -> None:
+    for name in (MANIFEST, *ALL):  # the manifest first: without it the rest is not complete
+        (folder / name).unlink(missing_ok=True)
+        (folder / f".{name}.part").unlink(missing_ok=True)  # what a kill left
+
+
+def is_result(path: Path) -> bool:
+    """Whether a file is a result of ours, or a folder holds one: it lies, or they lie, beside a manifest."""
+    return (path.name in ALL and (path.parent / MANIFEST).exists()) or (path / MANIFEST).exists()
+
+
+def _files(
+    folder: Path, result: Result, wanted: Mapping[str, Any], about: Mapping[str, Any], cost: Mapping[str, str]
+) -> Iterator[Path]:
+    """Writes one file after the other, and yields their paths."""
+    mask, affine = result.found.mask, result.affine
+    yield (path := folder / MASK)
+    write_nifti(mask, result.own_affine, path)
+    software = {"algorithm": "RA V-Net", "version": about["version"], "weights": about["weights"]}
+    dicom = result.scan.kind == "dicom"
+    if wanted["seg"] and dicom:
+        yield (path := folder / SEG)
+        write_seg(mask, affine, result.scan.files, path, **software)
+    if wanted["rtstruct"] and dicom:
+        yield (path := folder / RTSTRUCT)
+        write_rtstruct(mask, affine, result.scan.files, path, **software)
+    if wanted["probabilities"]:
+        yield (path := folder / PROBABILITY)
+        write_nifti(result.found.probability, result.found.affine, path)
+    judged = {"verdict": result.verdict.level, "reasons": list(result.verdict.reasons)}
+    text = json.dumps({"name": result.name, **judged, **result.measures, "notes": list(result.notes)}, indent=2)
+    yield (path := folder / MEASURES)
+    with atomic(path) as file:
+        file.write(text.encode() + b"\n")
+    yield (path := folder / PREVIEW)
+    write_preview(path, hu=result.hu, mask=mask, affine=affine, title=f"{result.name}: {result.verdict.level}")
+    yield (path := folder / REPORT)
+    made = {key: str(value) for key, value in about.items() if value not in (None, False) and key != "input"}
+    write_report(
+        path,
+        hu=result.hu,
+        mask=mask,
+        affine=affine,
+        name=result.name,
+        measures=result.measures,
+        verdict=result.verdict.level,
+        reasons=result.verdict.reasons,
+        notes=result.notes,
+        about={**made, **cost},
+    )
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The content of a study's `measures.json`."""
+    return json.loads((folder / MEASURES).read_text())
+
+
+def write_table(output: Path) -> None:
+    """Writes `measures.csv`: one row per complete study under `output`, by name; nothing where there is none."""
+    rows = [read(manifest.parent) for manifest in sorted(output.glob(f"*/{MANIFEST}"))]
+    if not rows:
+        return
+    for row in rows:
+        row |= {key: "; ".join(map(str, value)) for key, value in row.items() if isinstance(value, list)}
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    with atomic(output / "measures.csv") as file:
+        file.write(text.getvalue().encode())

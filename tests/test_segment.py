@@ -1,0 +1,310 @@
+"""Studies in, results out, through `ravnet_bundle.segment` and the command line `ravnet segment`."""
+
+import csv
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+import torch
+from dicom import write_series
+from monai.bundle import run
+
+from ravnet_bundle import segment
+from ravnet_bundle.scripts.phantom import make_phantom, save_phantom
+from ravnet_bundle.scripts.writing import complete
+
+ROOT = Path(__file__).resolve().parents[1]
+BUNDLE = ROOT / "ravnet_bundle"
+FILES = ["liver.nii.gz", "manifest.json", "measures.json", "preview.png", "report.html"]
+SMALL = {"shape": (52, 48, 18), "spacing": (7, 7, 12)}
+KILLS = int(os.environ.get("RAVNET_KILLS", "3"))
+PATIENT = {
+    "PatientName": "Zyxwv^Quillon",
+    "PatientID": "MRN-4711",
+    "StudyDate": "20210405",
+    "AccessionNumber": "ACC998877",
+}
+
+
+@pytest.fixture(scope="module")
+def cts(tmp_path_factory) -> Path:
+    """Three studies: a NIfTI abdomen, a NIfTI pelvis, and a DICOM abdomen of a named patient."""
+    folder = tmp_path_factory.mktemp("cts")
+    save_phantom(make_phantom(seed=1, **SMALL), folder / "abdomen.nii.gz")
+    save_phantom(make_phantom(seed=1, region="pelvis", **SMALL), folder / "pelvis.nii.gz")
+    phantom = make_phantom(seed=2, axcodes="LPS", **SMALL)
+    write_series(phantom.image, phantom.affine, folder / "zyxwv-quillon_2021-04-05")
+    for file in (folder / "zyxwv-quillon_2021-04-05").iterdir():
+        slice_ = pydicom.dcmread(file)
+        for tag, value in PATIENT.items():
+            setattr(slice_, tag, value)
+        slice_.save_as(file)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def done(cts, tmp_path_factory):
+    """All three, with every file that can be asked for."""
+    output = tmp_path_factory.mktemp("done") / "out"
+    return segment(cts, output, seg=True, rtstruct=False, probabilities=True, height=170, weight=70), output
+
+
+def ravnet(*arguments, **more) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "ravnet_bundle.scripts.cli", *map(str, arguments)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, **more)
+
+
+def start(*arguments) -> subprocess.Popen:
+    command = [sys.executable, "-m", "ravnet_bundle.scripts.cli", *map(str, arguments)]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def mask_of(folder: Path) -> np.ndarray:
+    return np.asarray(nib.load(folder / "liver.nii.gz").dataobj)
+
+
+def contents(output: Path) -> dict[str, bytes]:
+    """Every file under a folder but those that hold a run time: reports, and the manifests, which hold their hashes."""
+    files = [path for path in output.rglob("*") if path.is_file() and path.name not in ("report.html", "manifest.json")]
+    return {str(path.relative_to(output)): path.read_bytes() for path in files}
+
+
+def debris(output: Path) -> list[Path]:
+    return [*output.rglob(".*.part"), *output.rglob(".*.lock")]
+
+
+def test_every_study_gets_a_folder_and_a_row(done):
+    outcomes, output = done
+    assert [outcome.status for outcome in outcomes] == ["done"] * 3
+    with open(output / "measures.csv", newline="") as file:
+        rows = {row["name"]: row for row in csv.DictReader(file)}
+    assert set(rows) == {outcome.name for outcome in outcomes}
+    assert {path.name for path in output.iterdir()} == {*rows, "measures.csv"}
+    for outcome in outcomes:
+        folder = output / outcome.name
+        more = ["liver.seg.dcm"] * Path(outcome.source).is_dir() + ["probability.nii.gz"]
+        assert sorted(os.listdir(folder)) == sorted(FILES + more)
+        manifest = json.loads((folder / "manifest.json").read_text())
+        assert complete(folder / "manifest.json", **manifest["about"])
+        image = nib.load(folder / "liver.nii.gz")
+        volume = np.asarray(image.dataobj).sum() * abs(np.linalg.det(image.affine)) / 1000
+        assert float(rows[outcome.name]["volume_ml"]) == pytest.approx(volume, rel=1e-5, abs=1e-6)
+        assert outcome.volume_ml == pytest.approx(volume, rel=1e-5, abs=1e-6)
+        assert rows[outcome.name]["verdict"] == outcome.verdict
+    assert debris(output) == []
+
+
+def test_the_masks_are_those_of_the_bundles_own_inference(cts, done, tmp_path):
+    _, output = done
+    run(
+        config_file=str(BUNDLE / "configs" / "inference.json"),
+        bundle_root=str(BUNDLE),
+        dataset_dir=str(cts / "abdomen.nii.gz"),
+        output_dir=str(tmp_path),
+    )
+    expected = np.asarray(nib.load(tmp_path / "abdomen_liver.nii.gz").dataobj)
+    assert expected.any()
+    np.testing.assert_array_equal(mask_of(output / "abdomen"), expected)
+
+
+@pytest.mark.parametrize("codes", ["RAS", "LPI", "SPL", "AIR"])
+def test_a_ct_of_many_slabs_in_any_order_of_axes_has_the_mask_of_the_bundle(codes, tmp_path):
+    """More slices than a slab holds, along each axis of the array, upward and downward."""
+    path = tmp_path / "ct.nii.gz"
+    save_phantom(make_phantom(seed=5, shape=(40, 40, 35), spacing=(9, 9, 8), axcodes=codes), path)
+    folders = {"bundle_root": str(BUNDLE), "dataset_dir": str(path), "output_dir": str(tmp_path)}
+    run(config_file=str(BUNDLE / "configs" / "inference.json"), pixel_size=3.0, **folders)
+    segment(path, tmp_path / "out", fast=True)
+    expected = np.asarray(nib.load(tmp_path / "ct_liver.nii.gz").dataobj)
+    assert expected.any()
+    np.testing.assert_array_equal(mask_of(tmp_path / "out" / "ct"), expected)
+
+
+def test_a_pelvis_is_not_said_to_have_a_liver(done):
+    outcomes, _ = done
+    pelvis = next(outcome for outcome in outcomes if outcome.name == "pelvis")
+    assert pelvis.verdict == "reject" and pelvis.reasons
+
+
+def test_nothing_of_the_patient_is_in_reports_tables_or_names(done):
+    outcomes, output = done
+    patient = next(outcome for outcome in outcomes if "quillon" in outcome.source)
+    assert patient.name.startswith("ct-")
+    words = ["zyxwv", "quillon", "4711", "20210405", "2021-04-05", "acc998877"]
+    source = next(Path(patient.source).iterdir())
+    words += [str(pydicom.dcmread(source)[tag].value) for tag in ("StudyInstanceUID", "SeriesInstanceUID")]
+    for path in output.rglob("*"):
+        assert not any(word in path.name.lower() for word in words), path
+        if path.suffix in (".html", ".json", ".csv"):
+            text = path.read_text().lower()
+            assert [word for word in words if word in text] == [], path
+        elif path.suffix == ".png":
+            assert not any(word.encode() in path.read_bytes().lower() for word in words)
+
+
+def test_names_are_kept_where_they_are_asked_for(cts, tmp_path):
+    (outcome,) = segment(cts / "zyxwv-quillon_2021-04-05", tmp_path / "out", anonymous=False, fast=True)
+    assert outcome.name == "zyxwv-quillon_2021-04-05" and outcome.status == "done"
+
+
+def test_resume_keeps_what_is_whole_and_of_the_same_making_and_does_the_rest(cts, tmp_path):
+    ct, output = cts / "abdomen.nii.gz", tmp_path / "out"
+
+    def again(**settings):
+        (outcome,) = segment(ct, output, resume=True, fast=True, **settings)
+        return outcome.status
+
+    assert again() == "done"
+    before = contents(output)
+    stamp = (output / "abdomen" / "liver.nii.gz").stat().st_mtime_ns
+    assert again() == "kept"
+    assert (output / "abdomen" / "liver.nii.gz").stat().st_mtime_ns == stamp
+    assert again(probabilities=True) == "done"
+    assert again() == "done"
+    assert contents(output) == before  # the probabilities belonged to another run
+    mask = output / "abdomen" / "liver.nii.gz"
+    harmed = bytearray(mask.read_bytes())
+    harmed[-1] ^= 1
+    mask.write_bytes(harmed)
+    assert again() == "done"
+    assert contents(output) == before
+
+
+def test_a_broken_study_does_not_stop_the_others(cts, tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    shutil.copy(cts / "abdomen.nii.gz", folder / "b.nii.gz")
+    (folder / "a.nii.gz").write_bytes((cts / "abdomen.nii.gz").read_bytes()[:999])
+    (folder / "c.nii.gz").write_bytes(b"")
+    ended = ravnet("segment", folder, "-o", tmp_path / "out", "--fast")
+    assert ended.returncode == 1
+    lines = ended.stderr.splitlines()
+    assert [line for line in lines if line.startswith("error: ")] and "Traceback" not in ended.stderr
+    assert sum("a.nii.gz" in line for line in lines) == sum("c.nii.gz" in line for line in lines) == 1
+    assert sorted(os.listdir(tmp_path / "out")) == ["b", "measures.csv"]
+    assert "1 of 3" in ended.stdout
+
+
+def test_results_are_no_inputs_and_never_lie_among_them(cts, tmp_path):
+    folder = tmp_path / "data"
+    shutil.copytree(cts / "zyxwv-quillon_2021-04-05", folder / "one")
+    before = contents(folder)
+    (outcome,) = segment(folder, folder, fast=True)
+    assert outcome.status == "failed" and "another output folder" in outcome.error
+    assert contents(folder) == before
+    for status in ("done", "kept"):
+        (outcome,) = segment(folder, folder / "out", seg=True, fast=True, resume=True)
+        assert outcome.status == status
+    assert {name: content for name, content in contents(folder).items() if name in before} == before
+
+
+def test_the_same_input_gives_the_same_mask_on_one_thread_or_two(cts, tmp_path):
+    threads, masks = torch.get_num_threads(), []
+    try:
+        for number in (1, 1, 2):
+            segment(cts / "abdomen.nii.gz", tmp_path / "out", threads=number)
+            masks.append(mask_of(tmp_path / "out" / "abdomen") > 0)
+    finally:
+        torch.set_num_threads(threads)
+    np.testing.assert_array_equal(masks[0], masks[1])
+    assert 2 * (masks[0] & masks[2]).sum() / (masks[0].sum() + masks[2].sum()) >= 0.9999
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory) -> tuple[Path, dict[str, bytes]]:
+    """Studies enough to be interrupted, and the results of an undisturbed run."""
+    folder = tmp_path_factory.mktemp("many")
+    (folder / "in").mkdir()
+    for seed in range(12 if KILLS > 3 else 5):
+        phantom = make_phantom(seed=seed, shape=(40, 36, 12), spacing=(9, 9, 18))
+        save_phantom(phantom, folder / "in" / f"{seed}.nii.gz")
+    segment(folder / "in", folder / "out", fast=True)
+    return folder / "in", contents(folder / "out")
+
+
+def test_kill_9_at_random_moments_loses_nothing_and_doubles_nothing(many, tmp_path):
+    source, expected = many
+    output, generator = tmp_path / "out", random.Random(0)
+    began = {}
+    for _ in range(KILLS):
+        process = start("segment", source, "-o", output, "--resume", "--fast")
+        whole = {path.parent.name: path.stat().st_mtime_ns for path in output.glob("*/manifest.json")}
+        assert began.items() <= whole.items()  # what was complete was not done again
+        began = whole
+        deadline = time.monotonic() + 120
+        while not len(list(output.glob("*/manifest.json"))) > len(whole) and time.monotonic() < deadline:
+            if process.poll() is not None:
+                break
+            time.sleep(0.01)
+        time.sleep(generator.uniform(0, 1))
+        process.kill()
+        process.communicate()
+    ended = ravnet("segment", source, "-o", output, "--resume", "--fast", "--json")
+    assert ended.returncode == 0
+    outcomes = {outcome["name"]: outcome["status"] for outcome in json.loads(ended.stdout)}
+    assert all(outcomes[name] == "kept" for name in began)
+    assert contents(output) == expected
+    assert debris(output) == []
+
+
+def test_two_processes_share_the_work_and_do_each_study_once(many, tmp_path):
+    source, expected = many
+    both = [start("segment", source, "-o", tmp_path / "out", "--fast", "--json") for _ in range(2)]
+    results = [process.communicate(timeout=600)[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0]
+    statuses = [{outcome["name"]: outcome["status"] for outcome in json.loads(text)} for text in results]
+    assert statuses[0].keys() == statuses[1].keys()
+    for name in statuses[0]:
+        assert {statuses[0][name], statuses[1][name]} == {"done", "kept"}, name
+    assert contents(tmp_path / "out") == expected
+    assert debris(tmp_path / "out") == []
+
+
+def test_ctrl_c_leaves_nothing_half_written(many, tmp_path):
+    source, _ = many
+    output = tmp_path / "out"
+    process = start("segment", source, "-o", output, "--fast")
+    while not list(output.glob("*/manifest.json")) and process.poll() is None:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 130
+    assert "Traceback" not in errors and "interrupted" in errors
+    assert debris(output) == []
+    for folder in output.iterdir():
+        assert folder.name == "measures.csv" or sorted(os.listdir(folder)) == FILES
+
+
+def test_a_full_disk_is_one_line_per_study_and_leaves_nothing(cts, tmp_path):
+    limit = 20_000  # bytes a file: the picture does not fit
+    ended = ravnet(
+        "segment",
+        cts / "abdomen.nii.gz",
+        "-o",
+        tmp_path / "out",
+        "--fast",
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    assert ended.returncode == 1
+    (line,) = [line for line in ended.stderr.splitlines() if line.startswith("error: ")]
+    assert "abdomen" in line and "File too large" in line
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_cannot_be_a_folder_is_a_usage_error(cts, tmp_path):
+    (tmp_path / "file").write_text("")
+    for output in (tmp_path / "file", tmp_path / "file" / "below", "/proc/nothing"):
+        ended = ravnet("segment", cts / "abdomen.nii.gz", "-o", output)
+        assert ended.returncode == 2, output
+        assert len(ended.stderr.splitlines()) == 1 and ended.stderr.startswith("error: ")
