@@ -52,10 +52,8 @@ def demo(output_dir: str = "demo") -> None:
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"\n{seconds:.0f} s for both, reading and writing included; {peak:.1f} GB peak memory")
     print(f"masks and pictures: {folder}\n")
-    print("Your own CT (a NIfTI, NRRD or MetaImage file, a DICOM folder, or a folder of either):")
-    print("  cd ravnet_bundle")
-    print("  ../.venv/bin/python -m monai.bundle run --config_file configs/inference.json \\")
-    print("      --dataset_dir CT --output_dir OUT")
+    print("Your own CT (a NIfTI, NRRD or MetaImage file, DICOM, or a folder of any of these):")
+    print("  .venv/bin/ravnet segment CT -o OUT")
 
 
 if __name__ == "__main__":
