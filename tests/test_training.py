@@ -243,7 +243,7 @@ def test_a_save_reaches_the_disk_before_it_takes_its_name(tmp_path, monkeypatch)
     replace = os.replace
     monkeypatch.setattr(scripts.training.os, "replace", lambda *args: calls.append("replace") or replace(*args))
     save_atomically(1, tmp_path / "model.pt")
-    assert calls == ["fsync", "replace"]
+    assert calls == ["fsync", "replace", "fsync"]
 
 
 def test_the_best_weights_are_kept_and_nan_is_never_best(tmp_path):

@@ -30,7 +30,6 @@ from .reading import CTError, Scan, find, load
 from .writing import complete
 
 logger = logging.getLogger(__name__)
-FAST_PIXEL = 3.0  # mm
 LARGE = 2**28  # voxels; a larger CT has the memory to itself: nothing is read ahead or written behind
 
 
@@ -90,7 +89,7 @@ def segment(
         anonymous: keep names, ids, dates and UIDs out of reports and of the names of folders.
         resume: keep the studies whose results are complete, unharmed, and made of the same input with the same weights
             and settings.
-        fast: pixels of 3 mm, see `docs/README.md`.
+        fast: larger pixels, the config's `fast_pixel_size`.
         device: of the network, such as "cpu" or "cuda"; by default the GPU if there is one.
         threads: of PyTorch on the CPU.
         progress: show a bar on stderr.
@@ -147,7 +146,7 @@ class _Run:
         self, output: Path, wanted: dict[str, Any], anonymous: bool, resume: bool, fast: bool, device: str | None
     ):
         self.output, self.wanted, self.anonymous, self.resume = output, wanted, anonymous, resume
-        overrides = ({"device": device} if device else {}) | ({"pixel_size": FAST_PIXEL} if fast else {})
+        overrides = ({"device": device} if device else {}) | ({"pixel_size": "@fast_pixel_size"} if fast else {})
         self.pipeline = Pipeline(**overrides)
         self.about = {**software(), "fast": fast, "anonymous": anonymous, **wanted}
         self.started = time.time()
