@@ -73,7 +73,8 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.version and options.command is None:
         top.print_help()
         return 2
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
     _quieten(getattr(options, "verbose", False))
     try:
         return _version() if options.version else _segment(options)
@@ -83,6 +84,12 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted: what is complete stays, --resume does the rest", file=sys.stderr)
         return 130
+
+
+def _interrupt(*_: object) -> None:
+    if module := sys.modules.get(f"{__package__}.segment"):
+        module.INTERRUPTED.set()
+    raise KeyboardInterrupt
 
 
 def _quieten(verbose: bool) -> None:

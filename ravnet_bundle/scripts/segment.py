@@ -30,6 +30,7 @@ from .reading import CTError, Scan, find, load
 from .writing import complete
 
 logger = logging.getLogger(__name__)
+INTERRUPTED = threading.Event()  # set by a signal's handler: its exception alone may be lost in a destructor
 LARGE = 2**28  # voxels; a larger CT has the memory to itself: nothing is read ahead or written behind
 
 
@@ -173,6 +174,8 @@ class _Run:
             try:
                 coming = reader.submit(next, loaded, None)
                 while study := coming.result():
+                    if INTERRUPTED.is_set():
+                        raise KeyboardInterrupt
                     if not study.large:
                         coming = reader.submit(next, loaded, None)
                     computed = self._attempt(study, self._compute)
