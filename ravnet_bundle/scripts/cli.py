@@ -40,7 +40,9 @@ def parser() -> argparse.ArgumentParser:
         help="NIfTI, NRRD, MetaImage, DICOM file or folder, zip, folder, .txt list",
     )
     p.add_argument("-o", "--output", required=True, metavar="OUT", help="folder for the results")
-    p.add_argument("--series", metavar="UID|N|largest", help="the DICOM series to take; by default each CT series")
+    p.add_argument(
+        "--series", metavar="N|largest", help="the DICOM series by its number, or the largest; by default each"
+    )
     p.add_argument("--seg", action="store_true", help="write DICOM SEG too (DICOM input; holds the patient's data)")
     p.add_argument("--rtstruct", action="store_true", help="write RTSTRUCT too (DICOM input; holds the patient's data)")
     p.add_argument("--probabilities", action="store_true", help="write the network's probabilities too")
@@ -164,7 +166,6 @@ def _dry_run(options: argparse.Namespace) -> int:
 
     from .reading import CTError, find, load
 
-    failed = 0
     with tempfile.TemporaryDirectory(prefix="ravnet-") as unpack:
         found = find(options.inputs, Path(unpack), options.series)
         errors = [line for _, line in found.refused]
@@ -176,13 +177,13 @@ def _dry_run(options: argparse.Namespace) -> int:
                 continue
             size = " x ".join(map(str, ct.shape))
             spacing = " x ".join(f"{step:.3g}" for step in voxel_sizes(ct.affine.numpy()))
-            print("; ".join([f"{scan.name}: {size} voxels of {spacing} mm", *scan.notes]))
+            facts = [f"{scan.name}: {size} voxels of {spacing} mm", ct.meta["notes"]]
+            print("; ".join(fact for fact in facts if fact))
         for line in found.aside:
             print(f"set aside: {line}")
         for line in errors:
             print(f"error: {line}", file=sys.stderr)
-            failed += 1
-    return 1 if failed else 0
+    return 1 if errors else 0
 
 
 def _version() -> int:

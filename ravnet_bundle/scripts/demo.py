@@ -12,9 +12,8 @@ import numpy as np
 from monai.bundle import run
 
 from .phantom import make_phantom, save_phantom
+from .provenance import BUNDLE
 from .report import picture
-
-BUNDLE = Path(__file__).resolve().parents[1]
 
 
 def demo(output_dir: str = "demo") -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import nibabel as nib
@@ -14,9 +13,9 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.transforms import Activationsd, Compose, SaveImaged
 
+from .provenance import BUNDLE
 from .transforms import LargestComponentd
 
-BUNDLE = Path(__file__).resolve().parents[1]
 SLAB = 32  # axial slices that are on their way at once
 
 
@@ -56,7 +55,7 @@ class Pipeline:
         self.network = parser.get_parsed_content("network").eval()
         parser.get_parsed_content("checkpointloader")(Engine(lambda engine, batch: None))
         self.inferer = parser.get_parsed_content("inferer")
-        self.load, *before = parser.get_parsed_content("preprocessing").transforms
+        _load, *before = parser.get_parsed_content("preprocessing").transforms
         self.before = Compose(before)
         after = list(parser.get_parsed_content("postprocessing").transforms)
         # what its Invertd undoes is the preprocessing whose transforms left their trace in the slab

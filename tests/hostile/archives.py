@@ -32,16 +32,18 @@ def pack(path: Path, entries) -> Path:
 
 
 for what, name, note in (
-    ("of DICOM", "study/IM{}", ""),
-    ("whose names lead out of it (../)", "../../IM{}", ""),
-    ("whose names are absolute", "/tmp/ravnet_escaped/IM{}", ""),
-    ("whose names have drive letters and backslashes", "C:\\..\\IM{}", ""),
+    ("of DICOM", "study/IM{n}", ""),
+    ("whose names lead out of it (../)", "../../IM{n}", ""),
+    ("whose names are absolute", "{outside}/IM{n}", ""),
+    ("whose names have drive letters and backslashes", "C:\\..\\IM{n}", ""),
     ("whose names are all the same", "IM", ""),
-    ("whose names are 5000 characters long", "x" * 5000 + "{}", ""),
+    ("whose names are 5000 characters long", "x" * 5000 + "{n}", ""),
 ):
     read(f"zip {what}", note)(
         lambda folder, name=name: pack(
-            folder / "ct.zip", [(name.format(n), content) for n, content in enumerate(slices(folder))]
+            folder / "ct.zip",
+            # what escapes to `outside`, the folder around, is found there by the test
+            [(name.format(n=n, outside=folder.parent), content) for n, content in enumerate(slices(folder))],
         )
     )
 
