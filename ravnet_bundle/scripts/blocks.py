@@ -186,6 +186,9 @@ class ConvLSTM(nn.Module):
     function for 11 instead of 16 units of convolution. Filters are stored in the order i, g, o, f, so that the first
     step's are one slice.
 
+    With `tanh(g) = 2 sigmoid(2 g) - 1`, the 2 within on the filters, one sigmoid serves all gates in one pass over
+    contiguous memory: gate by gate, channels last, it takes eight times as long for each element.
+
     Args:
         in_channels: C_in of both inputs.
         channels: C, the filters of each gate and of the state.
@@ -198,22 +201,33 @@ class ConvLSTM(nn.Module):
         self.kernel = nn.Parameter(torch.empty(4 * channels, in_channels, 3, 3))
         self.recurrent_kernel = nn.Parameter(torch.empty(4 * channels, channels, 3, 3))
         self.bias = nn.Parameter(torch.zeros(4 * channels))
+        within = torch.ones(4 * channels)
+        within[channels : 2 * channels] = 2.0
+        self.register_buffer("within", within, persistent=False)
         nn.init.kaiming_normal_(self.kernel, nonlinearity="relu")
         nn.init.orthogonal_(self.recurrent_kernel)
         nn.init.ones_(self.bias.data[3 * channels :])
 
-    def gate(self, x: torch.Tensor) -> torch.Tensor:
-        return _hard_sigmoid(x) if self.hard else _sigmoid(x)
+    def gates(self, x: torch.Tensor, kernel: torch.Tensor, filters: int) -> list[torch.Tensor]:
+        """i, sigmoid(2 g), o and, of four times C filters, f; each `(B, C, H, W)`."""
+        within = self.within[:filters]
+        z = F.conv2d(x, kernel * within[:, None, None, None], self.bias[:filters] * within, padding=1)
+        if not self.hard:
+            return list(_sigmoid(z).split(self.channels, dim=1))
+        parts = z.split(self.channels, dim=1)
+        return [torch.sigmoid(part) if k == 1 else _hard_sigmoid(part) for k, part in enumerate(parts)]
 
     def forward(self, first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         three = 3 * self.channels
-        i, g, o = F.conv2d(first, self.kernel[:three], self.bias[:three], padding=1).chunk(3, dim=1)
-        c = _multiply(self.gate(i), _tanh(g))
-        h = _multiply(self.gate(o), torch.tanh(c))
+        gates = self.gates(first, self.kernel[:three], three)
+        i, g, o = gates[0], gates[1], gates[2]
+        c = torch.addcmul(-i, i, g, value=2.0)
+        h = _multiply(torch.tanh(c), o)
         both = torch.cat([self.kernel, self.recurrent_kernel], dim=1)
-        i, g, o, f = F.conv2d(torch.cat([second, h], dim=1), both, self.bias, padding=1).chunk(4, dim=1)
-        c = _add(_multiply(c, self.gate(f)), _multiply(self.gate(i), _tanh(g)))
-        return _multiply(_tanh(c), self.gate(o))
+        gates = self.gates(torch.cat([second, h], dim=1), both, 4 * self.channels)
+        i, g, o, f = gates[0], gates[1], gates[2], gates[3]
+        c = torch.addcmul(_multiply(c, f) - i, i, g, value=2.0)
+        return _multiply(_tanh(c), o)
 
 
 class AttentionRecovery(nn.Module):

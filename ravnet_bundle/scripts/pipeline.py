@@ -16,7 +16,7 @@ from monai.transforms import Activationsd, Compose, SaveImaged
 from .provenance import BUNDLE
 from .transforms import LargestComponentd
 
-SLAB = 32  # axial slices that are on their way at once
+SLAB = 16  # axial slices that are on their way at once
 
 
 class Segmentation(NamedTuple):
@@ -64,36 +64,39 @@ class Pipeline:
         rest = (Activationsd, LargestComponentd, SaveImaged)
         self.restore = Compose([step for step in after if not isinstance(step, rest)])
 
+    @torch.inference_mode()
     def __call__(self, ct: MetaTensor) -> Segmentation:
         """Segments a CT, `(X, Y, Z)` in HU, as `reading.load` gives it."""
         axis, upward = _axial(ct.affine.numpy())
-        places = list(_slabs(ct.shape[axis]))
         order = slice(None) if upward else slice(None, None, -1)  # the network's grid runs upward
-        slabs = [self._see(_part(ct, axis, place)) for place in places][order]
-        image, probability = (torch.cat(volumes, dim=-1) for volumes in list(zip(*slabs))[:2])
-        depths = [slab[1].shape[-1] for slab in slabs]
+        places = list(_slabs(ct.shape[axis]))[order]
+        image, traces, depths = torch.empty(0), [], []
+        for place in places:
+            slab = self.before({self.key: _part(ct, axis, place)})[self.key]
+            traces.append(MetaTensor(torch.empty(0), meta=slab.meta, applied_operations=slab.applied_operations))
+            if not depths:  # at once: parts that are kept would scatter the memory between them
+                image = torch.empty(*slab.shape[:3], ct.shape[axis])
+            image[..., sum(depths) : sum(depths) + slab.shape[3]] = slab.as_tensor()
+            depths.append(slab.shape[3])
+        affine = traces[0].affine
+        logits = self.inferer(MetaTensor(image[None], affine=affine).to(self.device), self.network)[0].cpu()
+        image = image.half()
+        probability = torch.as_tensor(np.asarray(self.activate({"pred": logits})["pred"]))
+        del logits
         chosen = self.choose({"pred": probability})["pred"].split(depths, dim=-1)
         mask = np.zeros(ct.shape, dtype=np.uint8)
-        for place, piece, (_, _, trace) in zip(places[order], chosen, slabs, strict=True):
+        for place, piece, trace in zip(places, chosen, traces, strict=True):
+            if not (piece >= 0.5).any():  # nor will any value between them be
+                continue
             restored = self.restore({"pred": MetaTensor(piece, meta=trace.meta), self.key: trace})["pred"]
             mask[_at(axis, place)] = restored[0].numpy()
-        affine = np.asarray(slabs[0][2].affine, dtype=float)
-        return Segmentation(mask, image[0].numpy(), probability[0].numpy(), affine)
+        return Segmentation(mask, image[0].numpy(), probability[0].numpy(), np.asarray(affine, dtype=float))
 
     @torch.inference_mode()
     def predict(self, slices: np.ndarray) -> np.ndarray:
         """The network's probabilities for slices as it sees them: float32, `(N, X', Y') -> (N, X', Y')`."""
         logits = self.inferer(torch.from_numpy(slices)[:, None].to(self.device), self.network).cpu()
         return self.activate({"pred": logits})["pred"][:, 0].numpy()
-
-    @torch.inference_mode()
-    def _see(self, part: MetaTensor) -> tuple[torch.Tensor, torch.Tensor, MetaTensor]:
-        """Of one slab, `(1, X', Y', Z)`: what the network sees, what it answers, and the trace of the way there."""
-        image = self.before({self.key: part})[self.key]
-        logits = self.inferer(image[None].to(self.device), self.network)[0].cpu()
-        probability = torch.as_tensor(np.asarray(self.activate({"pred": logits})["pred"]))
-        trace = MetaTensor(torch.empty(0), meta=image.meta, applied_operations=image.applied_operations)
-        return image.as_tensor().half(), probability, trace
 
 
 def _axial(affine: np.ndarray) -> tuple[int, bool]:

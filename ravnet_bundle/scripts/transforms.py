@@ -9,6 +9,7 @@ import torch
 from monai.config import KeysCollection
 from monai.transforms import KeepLargestConnectedComponent, MapTransform, Randomizable, RandomizableTransform
 from monai.transforms import Spacingd as MonaiSpacingd
+from monai.transforms.utils import generate_spatial_bounding_box
 
 
 class Spacingd(MonaiSpacingd):
@@ -149,6 +150,11 @@ class LargestComponentd(MapTransform):
         result = dict(data)
         for key in self.key_iterator(result):
             found = result[key] >= self.threshold
-            kept = self.largest(found.clone())  # it works in place
-            result[key] = torch.where(found & ~kept, 0.0, result[key])
+            if not found.any():
+                continue
+            start, end = generate_spatial_bounding_box(found)
+            box = (slice(None), *map(slice, start, end))  # labelling a volume of nothing takes as long as of something
+            dropped = found[box] & ~self.largest(found[box].clone())  # it works in place
+            result[key] = result[key].clone()
+            result[key][box].masked_fill_(dropped, 0.0)
         return result

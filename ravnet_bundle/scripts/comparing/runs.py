@@ -21,6 +21,10 @@ logger = logging.getLogger(__name__)
 PLACES = ("bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "device", "cache_rate", "save_interval")
 
 
+# Every network sees every slice whole: what the shipped one leaves out to save time is no part of the comparison.
+EVALUATION = {"validate#inferer": "@train#inferer"}
+
+
 class Run:
     """One network's folder: settings.json, the training's own files, record.json once it ended, and a folder per split.
 
@@ -118,7 +122,7 @@ class Run:
             return
         (self.results / "summary.json").unlink(missing_ok=True)  # of other settings
         save(self._evaluation(), self.results / "settings.json")
-        flow = self._workflow("train", "evaluate", split=self.split, output_dir=str(self.results))
+        flow = self._workflow("train", "evaluate", split=self.split, output_dir=str(self.results), **EVALUATION)
         transforms = flow.parser["validate#postprocessing#transforms"]
         if self.refinement:
             back = next(i for i, step in enumerate(transforms) if step["_target_"] == "Invertd")
@@ -140,7 +144,7 @@ class Run:
 
     def _evaluation(self) -> dict[str, Any]:
         return {
-            "evaluate": load(self._config("evaluate")),
+            "evaluate": load(self._config("evaluate")) | EVALUATION,
             "refinement": self.refinement and type(self.refinement).__name__,
         }
 
