@@ -168,3 +168,30 @@ def test_a_size_that_does_not_divide_is_refused_with_the_cure(size):
 def test_a_wrong_argument_is_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         RAVNet(**{"width": 8, **arguments})
+
+
+def test_checkpointing_gives_the_same_gradients_and_statistics_in_less_memory():
+    x = torch.rand(2, 1, 32, 32)
+    results = []
+    for checkpointing in (False, True):
+        torch.manual_seed(0)
+        net = RAVNet(width=8, dropout=0.1, checkpointing=checkpointing)
+        kept = 0
+
+        def keep(tensor):
+            nonlocal kept
+            kept += tensor.numel()
+            return tensor
+
+        torch.manual_seed(1)
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = net(x).square().mean()
+        loss.backward()
+        results.append((loss, {name: p.grad for name, p in net.named_parameters()}, net.state_dict(), kept))
+    (loss, gradients, state, kept), (loss2, gradients2, state2, kept2) = results
+    assert loss == loss2
+    for name, gradient in gradients.items():
+        torch.testing.assert_close(gradients2[name], gradient, msg=name)
+    for name, value in state.items():
+        assert torch.equal(state2[name], value), name
+    assert kept2 < kept / 3

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 
 import torch
 import torch.nn as nn
+from torch.utils.checkpoint import checkpoint
 
 from .blocks import AttentionRecovery, ChannelAttention, CofRes, DoubleConv, check_size, he_normal
 
@@ -29,6 +32,9 @@ class RAVNet(nn.Module):
         skip_first: give the ConvLSTM the skip before the upsampled features; the paper's order is not stated.
         encoder: "cofres" (the paper), or "plain" for two convolutions in the place of each CofRes: the network "without
             CofRes" of Tables 3 and 4.
+        checkpointing: keep no features inside the blocks for the backward pass but compute them again: the same
+            gradients in less memory, a forward pass later (`torch.utils.checkpoint`). Such a network is for training:
+            TorchScript cannot compile it.
 
     Raises:
         ValueError: where an argument has no meaning, or the height or width of an input is not divisible by 16.
@@ -46,6 +52,7 @@ class RAVNet(nn.Module):
         lstm_ratio: float = 1.0,
         skip_first: bool = False,
         encoder: str = "cofres",
+        checkpointing: bool = False,
     ):
         super().__init__()
         if width < 4 or width % 4:
@@ -73,6 +80,10 @@ class RAVNet(nn.Module):
         self.recover1 = recover(width)
         self.head = nn.Conv2d(width // 2, out_channels, 1)
         self.apply(he_normal)
+        if checkpointing:
+            blocks = (self.level1, self.level2, self.level3, self.level4, self.bottom)
+            for module in (*blocks, self.recover4, self.recover3, self.recover2, self.recover1):
+                module.forward = partial(_checkpointed, module, module.forward)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         check_size(x, "RAVNet")
@@ -86,3 +97,26 @@ class RAVNet(nn.Module):
         x = self.recover2(x, self.skips[1](s2))  # (B, w, H/2, W/2)
         x = self.recover1(x, self.skips[0](s1))  # (B, w/2, H, W)
         return self.head(x)  # (B, out_channels, H, W)
+
+
+def _checkpointed(module: nn.Module, forward: Callable[..., torch.Tensor], *inputs: torch.Tensor) -> torch.Tensor:
+    if not torch.is_grad_enabled():
+        return forward(*inputs)
+    return checkpoint(
+        forward, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), _statistics_kept(module))
+    )
+
+
+@contextmanager
+def _statistics_kept(module: nn.Module) -> Iterator[None]:
+    """Batch normalisations see a batch once: what is computed again leaves the running statistics as they are."""
+    norms = [norm for norm in module.modules() if isinstance(norm, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta):
+            norm.momentum = momentum
+            norm.num_batches_tracked -= 1

@@ -12,6 +12,7 @@ from ignite.engine import Engine
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.transforms import Activationsd, Compose, SaveImaged
+from torch.utils import serialization
 
 from .provenance import BUNDLE
 from .transforms import LargestComponentd
@@ -53,7 +54,8 @@ class Pipeline:
         self.device = torch.device(parser.get_parsed_content("device"))
         self.key = parser.get_parsed_content("image_key")
         self.network = parser.get_parsed_content("network").eval()
-        parser.get_parsed_content("checkpointloader")(Engine(lambda engine, batch: None))
+        with serialization.config.patch("load.mmap", True):
+            parser.get_parsed_content("checkpointloader")(Engine(lambda engine, batch: None))
         self.inferer = parser.get_parsed_content("inferer")
         _load, *before = parser.get_parsed_content("preprocessing").transforms
         self.before = Compose(before)
