@@ -8,31 +8,32 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from scipy.ndimage import find_objects, label
+from scipy.ndimage import label
 
 from .inference import AxialInferer
 
 NO_LIVER = -30.0  # logit of what was not looked at closely: its sigmoid is 1e-13
 
-Box = tuple[slice, slice, slice]
+See = Callable[[torch.Tensor], torch.Tensor]
 
 
 class LiverFirstInferer(AxialInferer):
     """Runs a network of axial slices on a volume `(B, C, X, Y, Z)` in two passes: where is the liver, then the liver.
 
-    The first pass sees slices at half the resolution, some millimetres apart. The second pass sees the slices, and the
-    part of them, that the first one's finds span, with a margin. Where what it finds reaches the border of that part,
-    the part grows and is seen again. Logits elsewhere are `NO_LIVER`. Slices `(B, C, H, W)` are all seen closely.
+    The first pass sees coarser slices, and few of them. The second one sees the slices from one that shows no liver to
+    the next; where what it finds reaches the last of them, it sees more. Logits elsewhere are `NO_LIVER`. Slices that
+    are seen are seen whole: the mask is that of a pass over everything, but for finds away from the liver, and but for
+    a liver too small for the first pass, which `step_mm` bounds. Slices `(B, C, H, W)` are all seen.
 
     Args:
-        step_mm: distance of the first pass's slices.
-        margin_mm: around the first pass's finds, and what a part that is too small grows by.
+        pixel_mm: size of the first pass's pixels, at least; the network must be good at them.
+        step_mm: distance of the first pass's slices, at most.
         **options: of `AxialInferer`.
     """
 
-    def __init__(self, step_mm: float = 10.0, margin_mm: float = 30.0, **options: Any):
+    def __init__(self, pixel_mm: float = 2.25, step_mm: float = 10.0, **options: Any):
         super().__init__(**options)
-        self.step_mm, self.margin_mm = step_mm, margin_mm
+        self.pixel_mm, self.step_mm = pixel_mm, step_mm
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
@@ -48,58 +49,37 @@ class LiverFirstInferer(AxialInferer):
 
         return torch.cat([self._volume(volume[None], mm, see) for volume in plain])
 
-    def _volume(self, x: torch.Tensor, mm: list[float], see: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-        shape = x.shape[2:]
-        box = self._find(x, mm, see)
-        if box is None:
-            return x.new_full((1, 1, *shape), NO_LIVER)
-        logits = see(x[:, :, box[0], box[1], box[2]])
-        while (grown := self._grown(box, _largest(logits), shape, mm)) != box:
-            if grown[:2] == box[:2]:  # a slice is seen as it was before, whatever others there are
-                below = slice(grown[2].start, box[2].start), slice(box[2].stop, grown[2].stop)
-                parts = [see(x[:, :, box[0], box[1], z]) if z.start < z.stop else None for z in below]
-                logits = torch.cat([part for part in (parts[0], logits, parts[1]) if part is not None], dim=-1)
-            else:
-                logits = see(x[:, :, grown[0], grown[1], grown[2]])
-            box = grown
-        result = logits.new_full((1, logits.shape[1], *shape), NO_LIVER)
-        result[:, :, box[0], box[1], box[2]] = logits
+    def _volume(self, x: torch.Tensor, mm: list[float], see: See) -> torch.Tensor:
+        step, depth = max(1, int(self.step_mm / mm[2])), x.shape[4]
+        start = (depth - 1) % step // 2
+        size = [max(1, round(n * min(1.0, pixel / self.pixel_mm))) for n, pixel in zip(x.shape[2:], mm[:2])]
+        coarse = F.interpolate(_slices(x[..., start::step]), size, mode="bilinear", antialias=True)
+        logits = see(coarse.permute(1, 2, 3, 0)[None])
+        shown = _shown(logits, least=0.1)
+        result = logits.new_full((1, logits.shape[1], *x.shape[2:]), NO_LIVER)
+        if not len(shown):
+            return result
+        low, high = max(0, start + step * (shown[0] - 1)), min(depth, start + step * (shown[-1] + 1) + 1)
+        parts = [(low, high)]
+        while parts:
+            for first, last in parts:
+                result[..., first:last] = see(x[..., first:last])
+            shown = _shown(result[..., low:high], least=1.0) + low
+            lower = max(0, low - step) if low in shown else low
+            higher = min(depth, high + step) if high - 1 in shown else high
+            parts = [(a, b) for a, b in ((lower, low), (high, higher)) if a < b]
+            low, high = lower, higher
         return result
 
-    def _find(self, x: torch.Tensor, mm: list[float], see: Callable[[torch.Tensor], torch.Tensor]) -> Box | None:
-        """Where the liver is by a coarse view, with the margin; `None` where nothing is found."""
-        shape = x.shape[2:]
-        step = max(1, int(self.step_mm / mm[2]))
-        start = (shape[2] - 1) % step // 2
-        thin = x[..., start::step]
-        coarse = F.avg_pool3d(thin, (2, 2, 1), ceil_mode=True, count_include_pad=False)
-        found = (see(coarse) > 0).any(dim=1)[0].cpu().numpy()
-        parts, number = label(found, np.ones((3, 3, 3)))
-        if not number:
-            return None
-        sizes = np.bincount(parts.ravel())[1:]
-        boxes = [box for box, size in zip(find_objects(parts), sizes, strict=True) if size >= sizes.max() / 10]
-        scale, offset = (2, 2, step), (0, 0, start - step)  # the liver may begin just after the slice before
-        low = [min(box[k].start for box in boxes) * scale[k] + offset[k] for k in range(3)]
-        high = [max(box[k].stop for box in boxes) * scale[k] + start * (k == 2) for k in range(3)]
-        margin = [round(self.margin_mm / size) for size in mm]
-        return self._clip([a - m for a, m in zip(low, margin)], [b + m for b, m in zip(high, margin)], shape)
 
-    @staticmethod
-    def _clip(low: list[int], high: list[int], shape: torch.Size) -> Box:
-        return tuple(slice(max(0, a), min(n, b)) for a, b, n in zip(low, high, shape))
-
-    def _grown(self, box: Box, found: np.ndarray, shape: torch.Size, mm: list[float]) -> Box:
-        """The box, larger where what was found in it reaches a side that is not the volume's own."""
-        low, high = [], []
-        for axis, (side, size) in enumerate(zip(box, mm)):
-            margin = max(1, round(self.margin_mm / size))
-            low.append(side.start - margin * bool(found.take(0, axis).any()))
-            high.append(side.stop + margin * bool(found.take(-1, axis).any()))
-        return self._clip(low, high, shape)
+def _slices(x: torch.Tensor) -> torch.Tensor:
+    """`(1, C, X, Y, Z) -> (Z, C, X, Y)`."""
+    return x[0].permute(3, 0, 1, 2)
 
 
-def _largest(logits: torch.Tensor) -> np.ndarray:
-    """The largest connected part, corners included, of what was found in one volume: bool, `(X, Y, Z)`."""
-    parts, number = label((logits > 0).any(dim=1)[0].cpu().numpy(), np.ones((3, 3, 3)))
-    return parts == np.bincount(parts.ravel())[1:].argmax() + 1 if number else parts > 0
+def _shown(logits: torch.Tensor, least: float) -> np.ndarray:
+    """The slices that show what was found in one volume: connected parts, from `least` of the largest one's size."""
+    parts, _ = label((logits > 0).any(dim=1)[0].cpu().numpy(), np.ones((3, 3, 3)))
+    sizes = np.bincount(parts.ravel())
+    sizes[0] = 0
+    return np.flatnonzero((sizes >= max(1, least * sizes.max()))[parts].any(axis=(0, 1)))
