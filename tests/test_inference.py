@@ -102,3 +102,9 @@ def test_gradients_flow_through_it(network):
 def test_other_numbers_of_dimensions_are_refused(shape, network):
     with pytest.raises(ValueError, match=r"needs \(B, C, H, W\) or \(B, C, X, Y, Z\), got shape \(1"):
         AxialInferer()(torch.zeros(shape), network)
+
+
+@torch.inference_mode()
+def test_a_volume_kept_as_float16_passes_without_amp(network, volume):
+    half = volume.half()
+    torch.testing.assert_close(AxialInferer(amp=False)(half, network), AxialInferer(amp=False)(half.float(), network))

@@ -1,4 +1,7 @@
-"""Handlers that MONAI and Ignite lack: atomic checkpoints, exact resumption, a clean end on SIGTERM, stop at a loss."""
+"""Handlers that MONAI and Ignite lack: atomic checkpoints, exact resumption, a clean end on SIGTERM, stop at a loss.
+
+All of them work on one process and under torch.distributed, where every rank attaches them and only rank 0 writes.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import ignite.distributed as idist
 import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import EMAHandler
 from monai.data.utils import set_rnd
+from monai.engines import IterationEvents
 from monai.utils import set_determinism
 
 from .files import atomic
@@ -22,9 +27,13 @@ logger = logging.getLogger(__name__)
 
 
 def save_atomically(content: Any, path: str | os.PathLike) -> None:
-    """`torch.save` such that `path` holds, at any moment and after any kill, either the old or the new content."""
-    with atomic(path) as file:
-        torch.save(content, file)
+    """`torch.save` such that `path` holds, at any moment and after any kill, either the old or the new content.
+
+    Of several ranks, which hold the same, only the first writes.
+    """
+    if idist.get_rank() == 0:
+        with atomic(path) as file:
+            torch.save(content, file)
 
 
 class Attach:
@@ -35,10 +44,10 @@ class Attach:
 
 
 class Seed:
-    """Seeds torch, numpy, python and the random transforms by (seed, epoch) as each epoch begins.
+    """Seeds torch, numpy, python and the random transforms by (seed, epoch, rank) as each epoch begins.
 
     An epoch's randomness is a function of its number, so that a resumed run draws what the uninterrupted one would have
-    drawn, with workers (seeded from torch as they start) or without.
+    drawn, with workers (seeded from torch as they start) or without; and no rank draws what another does.
     """
 
     def __init__(self, seed: int):
@@ -48,7 +57,7 @@ class Seed:
         engine.add_event_handler(Events.EPOCH_STARTED, self)
 
     def __call__(self, engine: Engine) -> None:
-        seed = (self.seed + 7919 * engine.state.epoch) % 2**32
+        seed = (self.seed + 7919 * engine.state.epoch + 104729 * idist.get_rank()) % 2**32
         set_determinism(seed)
         torch.use_deterministic_algorithms(False)  # upsampling has no deterministic backward on CUDA
         set_rnd(engine.data_loader.dataset, seed)
@@ -58,9 +67,12 @@ class Resume:
     """Saves a training's whole state atomically every few epochs, and takes it up again when the training starts.
 
     Args:
-        path: the file; where it exists when the training starts, the training goes on from it.
+        path: the file; where it exists when the training starts, the training goes on from it, on any number of ranks.
         objects: name -> object with `state_dict` and `load_state_dict`; the trainer itself (epoch, iteration) is added.
         interval: epochs between two saves.
+
+    Raises:
+        RuntimeError: as the training starts, where the ranks do not all see the same file.
     """
 
     def __init__(self, path: str, objects: Mapping[str, Any], interval: int = 1):
@@ -86,14 +98,42 @@ class Resume:
         self.saved = self.completed
 
     def load(self, engine: Engine) -> None:
-        if not self.path.exists():
+        state = torch.load(self.path, map_location="cpu", weights_only=True) if self.path.exists() else None
+        epochs = idist.all_gather(state["epoch"] if state else 0)
+        if len(set(epochs)) > 1:
+            raise RuntimeError(f"{self.path} is of epochs {epochs}, by rank: all ranks must see one output_dir.")
+        if state is None:
             return
-        state = torch.load(self.path, map_location="cpu", weights_only=True)
         for name, thing in self.objects.items():
             thing.load_state_dict(state[name])
         engine.state.epoch, engine.state.iteration = state["epoch"], state["iteration"]
         self.completed = self.saved = state["epoch"]
         logger.info("resumed from %s after epoch %d", self.path, state["epoch"])
+
+
+class MeanOverRanks:
+    """Replaces what DistributedDataParallel leaves to each rank by its mean over all: the loss and running statistics.
+
+    The loss that is shown, or ends the training, is then that of the whole batch; and the normalisation's statistics,
+    where no SyncBatchNorm keeps them equal, are the same on all ranks, as a validation in parts and the average of the
+    weights need it. Gradients and parameters are DistributedDataParallel's.
+
+    Args:
+        network: what it wraps.
+    """
+
+    def __init__(self, network: torch.nn.Module):
+        self.network = network
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(IterationEvents.BACKWARD_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        statistics = (buffer for buffer in self.network.buffers() if buffer.is_floating_point())
+        parts = [engine.state.output["loss"].detach(), *statistics]
+        means = idist.all_reduce(torch.cat([part.flatten() for part in parts])) / idist.get_world_size()
+        for part, mean in zip(parts, means.split([part.numel() for part in parts])):
+            part.copy_(mean.view_as(part))
 
 
 class Averaged(EMAHandler):
@@ -147,6 +187,7 @@ class StopOnSignal:
 
     The process then ends as after a full training, with exit code 0; the same command resumes it. The data loader's
     workers start deaf to SIGTERM: some clusters tell every process, and a worker's death would end all by an error.
+    Of several ranks all end after the same step, whichever was told: one that went on would wait for the others.
     """
 
     def __init__(self) -> None:
@@ -178,7 +219,7 @@ class StopOnSignal:
         self.told = True
 
     def stop(self, engine: Engine) -> None:
-        if self.told:
+        if idist.all_reduce(float(self.told), "MAX"):
             logger.info("SIGTERM: ended after iteration %d", engine.state.iteration)
             engine.terminate()
 
