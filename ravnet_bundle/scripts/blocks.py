@@ -49,7 +49,8 @@ class ConvBNReLU(Convolution):
         )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if self.training or torch.is_grad_enabled():
+        plain = hasattr(self.adn.N, "running_var")  # MONAI wraps it for TensorRT
+        if self.training or torch.is_grad_enabled() or not plain:
             return self.adn(self.conv(x))
         norm = self.adn.N
         scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)

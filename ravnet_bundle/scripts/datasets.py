@@ -87,8 +87,13 @@ def is_dicom(file: str | Path) -> bool:
 
 
 def scan_root(path: str) -> str:
-    """The folder below which output folders mirror input folders: a file's or DICOM folder's own, or the folder."""
+    """The folder below which output folders mirror input folders: a file's or DICOM folder's own, or the folder.
+
+    Where there is nothing at `path`, the scans come from elsewhere, and "" mirrors none of their folders.
+    """
     root = Path(path).absolute()
+    if not root.exists():
+        return ""
     single = not root.is_dir() or any(is_dicom(file) for file in root.iterdir())
     return str(root.parent if single else root)
 

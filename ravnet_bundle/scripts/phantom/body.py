@@ -46,7 +46,7 @@ def outline(table: np.ndarray) -> Shape:
         np.power(q, np.float32(1 / 2.25), out=q)
         return (1 - 1 / q) * np.sqrt(x * x + y * y + 1)  # along the ray from the centre
 
-    (z, a, b, y) = table.T
+    z, a, b, y = table.T
     return Shape(distance, (-a.max(), (y - b).min(), -1e4), (a.max(), (y + b).max(), 1e4))
 
 
