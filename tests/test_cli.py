@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ravnet_bundle.scripts.phantom import make_phantom, save_phantom
+from ravnet_bundle.scripts.shards import Shard
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -25,16 +26,22 @@ def ct(tmp_path_factory) -> Path:
     return path
 
 
-def test_help_fits_on_a_screen_and_loads_neither_torch_nor_monai():
+@pytest.mark.parametrize("command", [[], ["segment"]], ids=["ravnet", "segment"])
+def test_help_fits_on_a_screen_and_loads_no_large_library(command):
+    """It is there at once: what takes seconds to import waits until a study is to be done."""
     code = (
         "import sys\n"
         "from ravnet_bundle.scripts.cli import main\n"
-        "try: main(['segment', '--help'])\n"
-        "finally: print(*(m for m in ('torch', 'monai', 'numpy') if m in sys.modules), file=sys.stderr)"
+        "try: main([*sys.argv[1:], '--help'])\n"
+        "finally: print(*sorted({name.split('.')[0] for name in sys.modules}), file=sys.stderr)"
     )
+    command = [sys.executable, "-c", code, *command]
     environment = {**os.environ, "COLUMNS": "120"}
-    ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, env=environment)
-    assert ended.returncode == 0 and ended.stderr.strip() == ""
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, env=environment)
+    assert ended.returncode == 0
+    large = {"torch", "monai", "numpy", "scipy", "skimage", "itk", "pydicom", "nibabel", "matplotlib", "distributed"}
+    loaded = set(ended.stderr.split())
+    assert "argparse" in loaded and not loaded & large
     assert len(ended.stdout.splitlines()) <= 40
     assert "research use only" in ended.stdout
 
@@ -59,6 +66,10 @@ def test_the_version_names_the_weights():
         ["segment", "CT", "-o", "OUT", "--bsa", "17"],
         ["segment", "CT", "-o", "OUT", "--threads", "0"],
         ["segment", "CT", "-o", "OUT", "--device", "nonsense"],
+        ["segment", "CT", "-o", "OUT", "--shard", "2/2"],
+        ["segment", "CT", "-o", "OUT", "--shard", "1"],
+        ["segment", "CT", "-o", "OUT", "--shard", "1/0", "--dry-run"],
+        ["segment", "CT", "-o", "OUT", "--workers", "0"],
         ["segment", "CT", "-o", "OUT", "--quiet", "--verbose"],
     ],
     ids=lambda arguments: " ".join(arguments) or "nothing",
@@ -88,6 +99,16 @@ def test_a_dry_run_reads_and_writes_nothing(ct, tmp_path):
     (line,) = ended.stderr.splitlines()
     assert line.startswith(f"error: {bad}: ")
     assert not (tmp_path / "out").exists()
+
+
+def test_a_dry_run_of_a_shard_tells_its_studies_alone(ct, tmp_path):
+    names = [f"ct_{number}" for number in range(8)]
+    for name in names:
+        (tmp_path / f"{name}.nii.gz").write_bytes(ct.read_bytes())
+    ended = ravnet("segment", tmp_path, "-o", tmp_path / "out", "--dry-run", "--shard", "1/2")
+    assert ended.returncode == 0
+    told = [line.split(":")[0] for line in ended.stdout.splitlines()]
+    assert told == [name for name in names if Shard(1, 2).holds(name)] and 0 < len(told) < 8
 
 
 def test_json_is_all_that_is_printed(ct, tmp_path):

@@ -7,6 +7,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+CHANCES = 1000  # to make a lock file in a folder that other processes, having nothing in it, may be removing
+
 
 class Claim:
     """An exclusive lock on `.NAME.lock` in a folder, which ends with its process, even by kill -9.
@@ -20,14 +22,13 @@ class Claim:
         self.descriptor: int | None = descriptor
 
     @classmethod
-    def take(cls, folder: Path, name: str) -> Claim | None:
-        """Claims a name in a folder, which is made if need be; `None` where another process has it."""
+    def take(cls, folder: Path, name: str, wait: bool = False) -> Claim | None:
+        """Claims a name in a folder, which is made if need be; where another process has it, waits or gives `None`."""
         path = folder / f".{name}.lock"
         while True:
-            folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+            descriptor = _open(path)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # who had it has removed the file before letting go: a lock on a removed file is none
                 if os.path.samestat(os.fstat(descriptor), os.stat(path)):
                     return cls(path, descriptor)
@@ -47,3 +48,15 @@ class Claim:
         self.descriptor = None
         with suppress(OSError):  # it holds results, or another claim
             self.path.parent.rmdir()
+
+
+def _open(path: Path) -> int:
+    for _ in range(CHANCES):
+        with suppress(FileNotFoundError, FileExistsError):
+            return _made(path)
+    return _made(path)
+
+
+def _made(path: Path) -> int:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)

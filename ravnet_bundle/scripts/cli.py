@@ -12,6 +12,7 @@ import warnings
 from pathlib import Path
 
 from .claims import Claim
+from .shards import Shard
 
 VERDICTS = {"ok": "ok", "review": "REVIEW", "reject": "REJECT"}
 
@@ -60,6 +61,13 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--fast", action="store_true", help="larger pixels: quicker, a little coarser")
     p.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1; by default the GPU if there is one")
     p.add_argument("--threads", type=int, metavar="N", help="CPU threads; by default all cores")
+    p.add_argument("--shard", metavar="I/N", default="0/1", help="do part I of N of the studies; I counts from 0")
+    p.add_argument(
+        "--workers",
+        type=_workers,
+        metavar="N|ADDRESS",
+        help="processes to start, or a Dask scheduler (tcp://HOST:8786)",
+    )
     p.add_argument("--dry-run", action="store_true", help="read and check the inputs, and stop")
     p.add_argument("--json", action="store_true", help="print the outcome as JSON")
     volume = p.add_mutually_exclusive_group()
@@ -88,6 +96,14 @@ def main(arguments: list[str] | None = None) -> int:
         return 130
 
 
+def _workers(text: str) -> int | str:
+    if not text.isdigit():
+        return text
+    if not int(text):
+        raise argparse.ArgumentTypeError("give a number from 1")
+    return int(text)
+
+
 def _interrupt(*_: object) -> None:
     if module := sys.modules.get(f"{__package__}.segment"):
         module.INTERRUPTED.set()
@@ -108,7 +124,11 @@ def _segment(options: argparse.Namespace) -> int:
     output = Path(options.output).absolute()
     if options.threads is not None and options.threads < 1:
         raise Usage(f"--threads {options.threads}: give a number from 1.")
-    if options.device is not None:
+    try:
+        Shard.parse(options.shard)
+    except ValueError as error:
+        raise Usage(str(error)) from error
+    if options.device is not None and not isinstance(options.workers, str):
         _check_device(options.device)
     if options.dry_run:
         return _dry_run(options)
@@ -120,12 +140,15 @@ def _segment(options: argparse.Namespace) -> int:
     from .segment import segment
 
     names = ("series", "seg", "rtstruct", "probabilities", "native", "height", "weight", "bsa")
-    names += ("anonymous", "resume", "fast", "device", "threads")
+    names += ("anonymous", "resume", "fast", "device", "threads", "shard", "workers")
     settings = {name: getattr(options, name) for name in names}
     try:
         outcomes = segment(options.inputs, output, progress=not options.quiet and not options.json, **settings)
     except ValueError as error:
         raise Usage(str(error)) from error
+    except ConnectionError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
     _tell(options, outcomes)
     return 1 if any(outcome.status == "failed" for outcome in outcomes) else 0
 
@@ -166,8 +189,9 @@ def _dry_run(options: argparse.Namespace) -> int:
 
     from .reading import CTError, find, load
 
+    shard = Shard.parse(options.shard)
     with tempfile.TemporaryDirectory(prefix="ravnet-") as unpack:
-        found = find(options.inputs, Path(unpack), options.series)
+        found = shard.of(find(options.inputs, Path(unpack), options.series))
         errors = [line for _, line in found.refused]
         for scan in found.scans:
             try:

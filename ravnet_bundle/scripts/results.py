@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .claims import Claim
 from .files import atomic
 from .pipeline import Segmentation
 from .quality import Verdict
@@ -19,7 +20,7 @@ from .reading import Scan
 from .report import write_preview, write_report
 from .writing import write_manifest, write_nifti, write_rtstruct, write_seg
 
-MANIFEST, MEASURES = "manifest.json", "measures.json"
+MANIFEST, MEASURES, TABLE = "manifest.json", "measures.json", "measures.csv"
 MASK, PROBABILITY, SEG, RTSTRUCT = "liver.nii.gz", "probability.nii.gz", "liver.seg.dcm", "liver.rtstruct.dcm"
 PREVIEW, REPORT = "preview.png", "report.html"
 ALL = (MASK, PROBABILITY, SEG, RTSTRUCT, MEASURES, PREVIEW, REPORT, MANIFEST)
@@ -136,15 +137,30 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def write_table(output: Path) -> None:
-    """Writes `measures.csv`: one row per complete study under `output`, by name; nothing where there is none."""
-    rows = [read(manifest.parent) for manifest in sorted(output.glob(f"*/{MANIFEST}"))]
-    if not rows:
+    """Writes `measures.csv`: one row per complete study under `output`, by name; nothing where there is none.
+
+    Where several processes come to their ends, they do this one after the other, from looking to writing: the last one
+    sees the studies of all.
+    """
+    if not any(output.glob(f"*/{MANIFEST}")):
         return
+    claim = Claim.take(output, TABLE, wait=True)
+    try:
+        _write_table(output)
+    finally:
+        claim.release()
+
+
+def _write_table(output: Path) -> None:
+    rows = []
+    for manifest in sorted(output.glob(f"*/{MANIFEST}")):
+        with suppress(FileNotFoundError):  # another process is about to do this study again, and to write the table
+            rows.append(read(manifest.parent))
     for row in rows:
         row |= {key: "; ".join(map(str, value)) for key, value in row.items() if isinstance(value, list)}
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), restval="")
     writer.writeheader()
     writer.writerows(rows)
-    with atomic(output / "measures.csv") as file:
+    with atomic(output / TABLE) as file:
         file.write(text.getvalue().encode())

@@ -1,0 +1,50 @@
+"""The paper's own network on one CT: width 64, at the CT's own pixels, random weights, through `inference.json`.
+
+It sees every slice: where random weights find a liver says nothing of how many slices could be left out.
+
+python benchmarks/peers/paper.py CT OUT [--float32] [--seconds 20] [--report FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+
+from monai.bundle import ConfigWorkflow
+from sampled import Sampled
+
+BUNDLE = Path(__file__).resolve().parents[2] / "ravnet_bundle"
+PAPER = {"pixel_size": -1, "network_def#width": 64, "network_def#lstm_ratio": 1.0, "load_pretrain": False}
+PAPER["inferer"] = {
+    "_target_": "scripts.inference.AxialInferer",
+    "_requires_": "@code_path",
+    "batch_size": "@slices_per_batch",
+    "amp": "@amp",
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("ct", type=Path, help="whatever `inference.json` takes")
+    parser.add_argument("out", type=Path, help="folder for the mask")
+    parser.add_argument("--float32", action="store_true", help="no bfloat16, even where the CPU is faster with it")
+    parser.add_argument("--seconds", type=float, default=20, help="of the network; the rest of the slices is left out")
+    parser.add_argument("--report", type=Path, help="JSON file: how much was left out")
+    arguments = parser.parse_args()
+    paths = {"dataset_dir": str(arguments.ct.resolve()), "output_dir": str(arguments.out.resolve())}
+    report = arguments.report and arguments.report.resolve()
+    os.chdir(BUNDLE)
+    workflow = ConfigWorkflow(
+        "configs/inference.json", workflow_type="inference", amp=not arguments.float32, **PAPER, **paths
+    )
+    workflow.initialize()
+    network = workflow.parser.get_parsed_content("network")
+    network.forward = sampled = Sampled(network.forward, arguments.seconds)
+    workflow.run()
+    if report:
+        sampled.report(report)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,11 @@
+"""Studies in, results out: one or many, resumable, in one process or in many.
+
+`Run` does the studies of one process, which shares them by claims with others; `team` hands studies to the workers of a
+Dask cluster.
+"""
+
+from .segment import segment
+from .settings import Outcome
+from .studies import INTERRUPTED
+
+__all__ = ["INTERRUPTED", "Outcome", "segment"]
