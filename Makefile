@@ -1,5 +1,7 @@
 # make demo   installs into .venv, segments two synthetic CTs and writes the masks and a picture to demo/
 # make test   installs into .venv, checks style and runs the tests
+# make test-label, make test-deploy
+#             run MONAI Label (8 GB) and MONAI Deploy (3.4 GB) with the bundle, each in an environment of its own
 #
 # PYTHON is the interpreter that makes .venv, TORCH what pip is given to install PyTorch: by default the small CPU build (or
 # PyPI's build, where that index cannot be reached). For an NVIDIA GPU, `rm -rf .venv; make TORCH=torch==2.13.0 demo` takes
@@ -10,13 +12,19 @@ TORCH ?= torch==2.13.0 --extra-index-url https://download.pytorch.org/whl/cpu
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test lint format clean
+.PHONY: demo test test-label test-deploy lint format clean
 
 demo: .venv/.installed
 	@cd ravnet_bundle && ../$(BIN)/python -m scripts.demo ../demo
 
 test: lint
 	@$(BIN)/python -m pytest -q -rs --durations=10
+
+test-label: .venv-label/.installed
+	@.venv-label/bin/python tests/ecosystem/label.py
+
+test-deploy: .venv-deploy/.installed
+	@.venv-deploy/bin/python tests/ecosystem/deploy.py
 
 lint: .venv/.installed
 	@$(BIN)/ruff check --quiet .
@@ -26,7 +34,7 @@ format: .venv/.installed
 	@$(BIN)/ruff check --quiet --fix-only .
 	@$(BIN)/ruff format --quiet .
 
-# Leaves .venv; `rm -rf .venv` to install anew.
+# Leaves .venv*; `rm -rf .venv` to install anew.
 clean:
 	@rm -rf demo build dist *.egg-info .pytest_cache .ruff_cache
 	@find ravnet_bundle tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
@@ -44,4 +52,17 @@ clean:
 	@echo "Installing requirements into .venv ..."
 	@$(PIP) -r requirements.txt -r requirements-dev.txt
 	@$(PIP) --no-deps --editable .
+	@touch $@
+
+.venv-label/.installed: tests/ecosystem/label.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 10), (3, 11)))' || \
+		{ echo "MONAI Label needs Python 3.10 or 3.11: 'make PYTHON=python3.11 test-label'."; exit 1; }
+	@$(PYTHON) -m venv .venv-label
+	@.venv-label/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
+.venv-deploy/.installed: tests/ecosystem/map/requirements.txt
+	@$(PYTHON) -m venv .venv-deploy
+	@.venv-deploy/bin/python -m pip install --quiet --disable-pip-version-check --retries 1 --no-deps $(TORCH)
+	@.venv-deploy/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@

@@ -158,24 +158,23 @@ class ChannelAttention(nn.Module):
             self.register_parameter("temperature", None)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        if torch.jit.is_scripting():
-            return self.attend(x)
-        with torch.autocast(x.device.type, enabled=False):  # energies reach 1e5: bfloat16 would round them to 1e3
-            return self.attend(x)
-
-    def attend(self, x: torch.Tensor) -> torch.Tensor:
         a = x.flatten(2)  # (B, C, N)
         if a.dtype in (torch.float16, torch.bfloat16):
             a = a.float()
         rows = F.normalize(a, dim=2) if self.affinity == "scaled" else a
-        energy = torch.matmul(rows, rows.transpose(1, 2))  # (B, C, C)
+        energy = _product(rows, rows.transpose(1, 2))  # (B, C, C), up to 1e5
         temperature = self.temperature
         if temperature is not None:
             energy = energy * temperature
         if self.affinity == "inverse":
             energy = energy.amax(dim=2, keepdim=True) - energy
-        weighted = torch.matmul(torch.softmax(energy, dim=2), a)
+        weighted = _product(torch.softmax(energy, dim=2), a)
         return x + (self.beta * weighted).reshape(x.shape).to(x.dtype)
+
+
+def _product(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Batched matrix product in float32, as energies reach 1e5: autocast leaves what works in place alone."""
+    return x.new_empty(x.shape[0], x.shape[1], y.shape[2]).baddbmm_(x, y, beta=0.0)
 
 
 class ConvLSTM(nn.Module):
@@ -222,12 +221,12 @@ class ConvLSTM(nn.Module):
         three = 3 * self.channels
         gates = self.gates(first, self.kernel[:three], three)
         i, g, o = gates[0], gates[1], gates[2]
-        c = torch.addcmul(-i, i, g, value=2.0)
+        c = (-i).addcmul_(i, g, value=2.0)  # in place: TorchScript's autocast would make it float32 otherwise
         h = _multiply(torch.tanh(c), o)
         both = torch.cat([self.kernel, self.recurrent_kernel], dim=1)
         gates = self.gates(torch.cat([second, h], dim=1), both, 4 * self.channels)
         i, g, o, f = gates[0], gates[1], gates[2], gates[3]
-        c = torch.addcmul(_multiply(c, f) - i, i, g, value=2.0)
+        c = _multiply(c, f).sub_(i).addcmul_(i, g, value=2.0)
         return _multiply(_tanh(c), o)
 
 

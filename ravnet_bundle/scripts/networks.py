@@ -80,6 +80,7 @@ class RAVNet(nn.Module):
         self.recover1 = recover(width)
         self.head = nn.Conv2d(width // 2, out_channels, 1)
         self.apply(he_normal)
+        self.to(memory_format=torch.channels_last)  # also where a host (MONAI Label) moves it itself
         if checkpointing:
             blocks = (self.level1, self.level2, self.level3, self.level4, self.bottom)
             for module in (*blocks, self.recover4, self.recover3, self.recover2, self.recover1):

@@ -66,6 +66,9 @@ class Seed:
 class Resume:
     """Saves a training's whole state atomically every few epochs, and takes it up again when the training starts.
 
+    A training is known by the weights that its network begins with: the file of one that began with others is replaced.
+    So is, in MONAI Label, that of the training before, whose best weights the next one begins with.
+
     Args:
         path: the file; where it exists when the training starts, the training goes on from it, on any number of ranks.
         objects: name -> object with `state_dict` and `load_state_dict`; the trainer itself (epoch, iteration) is added.
@@ -78,6 +81,7 @@ class Resume:
     def __init__(self, path: str, objects: Mapping[str, Any], interval: int = 1):
         self.path, self.objects, self.interval = Path(path), dict(objects), interval
         self.completed = self.saved = 0  # epochs
+        self.begin = torch.zeros(0)
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self.load)
@@ -94,11 +98,17 @@ class Resume:
         if engine.state.epoch != self.completed or self.completed == self.saved:
             return
         state = {name: thing.state_dict() for name, thing in self.objects.items()}
-        save_atomically({**state, "epoch": engine.state.epoch, "iteration": engine.state.iteration}, self.path)
+        state |= {"epoch": engine.state.epoch, "iteration": engine.state.iteration, "begin": self.begin}
+        save_atomically(state, self.path)
         self.saved = self.completed
 
     def load(self, engine: Engine) -> None:
         state = torch.load(self.path, map_location="cpu", weights_only=True) if self.path.exists() else None
+        if "network" in self.objects:
+            self.begin = next(self.objects["network"].parameters()).detach().cpu().clone()
+        if state and not torch.allclose(state.get("begin", self.begin), self.begin, rtol=1e-5):
+            logger.warning("%s is of a training that began with other weights: not resumed", self.path)
+            state = None
         epochs = idist.all_gather(state["epoch"] if state else 0)
         if len(set(epochs)) > 1:
             raise RuntimeError(f"{self.path} is of epochs {epochs}, by rank: all ranks must see one output_dir.")
@@ -137,15 +147,20 @@ class MeanOverRanks:
 
 
 class Averaged(EMAHandler):
-    """Ignite's moving average of the weights, with a warm-up that goes on where a training is resumed.
+    """Ignite's moving average of the weights: from those that a training starts with, and on where one is resumed.
 
-    Ignite counts the warm-up's steps from 0 in each process: its first, high momentum would replace the average that
-    was loaded by the weights of the moment.
+    Ignite's begins with the weights as they were when it was made, which a handler that loads a checkpoint (MONAI
+    Label's) replaces later. And it counts the warm-up's steps from 0 in each process: its first, high momentum would
+    replace the average that was loaded by the weights of the moment.
     """
 
     def attach(self, engine: Engine, *args: Any, **kwargs: Any) -> None:
         super().attach(engine, *args, **kwargs)
+        engine.add_event_handler(Events.STARTED, self.begin)
         engine.add_event_handler(Events.EPOCH_STARTED, self.go_on)
+
+    def begin(self) -> None:
+        self.ema_model.load_state_dict(self.model.state_dict())
 
     def go_on(self, engine: Engine) -> None:
         if self.momentum_scheduler is not None:

@@ -92,6 +92,8 @@ def _open(scan: Scan) -> tuple[Header, np.ndarray, tuple[str, ...], Iterator[np.
 class LoadCTd(LoadImaged):
     """MONAI's `LoadImaged` for CTs: `load` in a dictionary transform. Items hold a `Scan`, or a path that names one.
 
+    A volume that is there already passes as it is: MONAI Deploy's operators hand over what they have read themselves.
+
     Raises:
         CTError: as `load`.
     """
@@ -99,5 +101,6 @@ class LoadCTd(LoadImaged):
     def __call__(self, data: Mapping[Hashable, Scan | str], reader: None = None) -> dict[Hashable, MetaTensor]:
         result = dict(data)
         for key in self.key_iterator(result):
-            result[key] = load(result[key])
+            if not isinstance(result[key], MetaTensor):
+                result[key] = load(result[key])
         return result
