@@ -35,7 +35,7 @@ class LiverApp(Application):
             segmented_property_type=codes.SCT.Liver,
             algorithm_name="RA V-Net",
             algorithm_family=codes.DCM.ArtificialIntelligence,
-            algorithm_version="0.2.0",
+            algorithm_version="0.3.0",
         )
         image = [IOMapping("image", Image, IOType.IN_MEMORY)]
         pred = [IOMapping("pred", Image, IOType.IN_MEMORY)]
