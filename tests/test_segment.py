@@ -128,7 +128,7 @@ def test_a_ct_of_many_slabs_in_any_order_of_axes_has_the_mask_of_the_bundle(code
     path = tmp_path / "ct.nii.gz"
     save_phantom(make_phantom(seed=5, shape=(40, 40, 35), spacing=(9, 9, 8), axcodes=codes), path)
     folders = {"bundle_root": str(BUNDLE), "dataset_dir": str(path), "output_dir": str(tmp_path)}
-    run(config_file=str(BUNDLE / "configs" / "inference.json"), pixel_size=3.0, **folders)
+    run(config_file=str(BUNDLE / "configs" / "inference.json"), pixel_size="@fast_pixel_size", **folders)
     segment(path, tmp_path / "out", fast=True)
     expected = np.asarray(nib.load(tmp_path / "ct_liver.nii.gz").dataobj)
     assert expected.any()
