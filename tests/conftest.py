@@ -8,6 +8,14 @@ import pytest
 # Set before torch is loaded, and inherited by the commands that tests start: many threads slow small tensors down.
 os.environ.setdefault("OMP_NUM_THREADS", str(min(4, len(os.sched_getaffinity(0)))))
 
+import torch  # noqa: E402
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Some tests segment with one thread, in this process; others compare its weights with a command's, bit by bit."""
+    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+
 
 @pytest.fixture(scope="session")
 def data_dir() -> Path:
