@@ -10,11 +10,13 @@ os.environ.setdefault("OMP_NUM_THREADS", str(min(4, len(os.sched_getaffinity(0))
 
 import torch  # noqa: E402
 
+THREADS = torch.get_num_threads()
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Some tests segment with one thread, in this process; others compare its weights with a command's, bit by bit."""
-    torch.set_num_threads(int(os.environ["OMP_NUM_THREADS"]))
+    torch.set_num_threads(THREADS)
 
 
 @pytest.fixture(scope="session")

@@ -63,10 +63,13 @@ def team(settings: Settings, workers: int | str) -> Iterator[Do]:
 @contextmanager
 def _local(number: int) -> Iterator[LocalCluster]:
     """A cluster of this machine, closed to its other users, without a limit of memory but the machine's own."""
+    import dask
     from distributed import LocalCluster
     from distributed.security import Security
 
     with (
+        # else Dask sets OMP_NUM_THREADS and its like to 1 in this process, for good, so that the workers inherit them
+        dask.config.set({"distributed.nanny.pre-spawn-environ": {}}),
         tempfile.TemporaryDirectory(prefix="ravnet-") as folder,
         LocalCluster(
             n_workers=number,
