@@ -69,7 +69,7 @@ def commands(nnunet: str | None) -> dict[str, list[str]]:
         "RA V-Net, paper's width and pixels, float32": [*paper, "--float32"],
     }
     for name in ZOO:
-        rows[name] = [sys.executable, str(HERE / "peers" / "zoo.py"), name, *sampled]
+        rows[name] = [sys.executable, str(HERE / "peers" / "zoo.py"), *sampled, name]
         rows[f"{name}, bfloat16"] = [*rows[name], "--bfloat16"]
     if nnunet:
         rows[NNUNET] = [os.path.abspath(nnunet), str(HERE / "peers" / "nnunet.py"), *sampled]

@@ -8,7 +8,6 @@ is nnU-Net's own predictor from reading to writing, in one process (its -npp 0 -
 
 from __future__ import annotations
 
-import argparse
 import os
 from pathlib import Path
 
@@ -20,7 +19,7 @@ for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor  # noqa: E402
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer  # noqa: E402
 from nnunetv2.utilities.plans_handling.plans_handler import PlansManager  # noqa: E402
-from sampled import Sampled  # noqa: E402
+from sampled import Sampled, parser  # noqa: E402
 
 DATASET = {
     "channel_names": {"0": "CT"},
@@ -108,12 +107,7 @@ def predict(ct: Path, folder: Path, seconds: float) -> Sampled:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("ct", type=Path, help="a NIfTI file")
-    parser.add_argument("out", type=Path, help="folder for the mask")
-    parser.add_argument("--seconds", type=float, default=20, help="of the network; the rest of the windows is left out")
-    parser.add_argument("--report", type=Path, help="JSON file: how much was left out")
-    arguments = parser.parse_args()
+    arguments = parser(__doc__).parse_args()
     sampled = predict(arguments.ct, arguments.out, arguments.seconds)
     if arguments.report:
         sampled.report(arguments.report)

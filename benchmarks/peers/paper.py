@@ -7,12 +7,11 @@ python benchmarks/peers/paper.py CT OUT [--float32] [--seconds 20] [--report FIL
 
 from __future__ import annotations
 
-import argparse
 import os
 from pathlib import Path
 
 from monai.bundle import ConfigWorkflow
-from sampled import Sampled
+from sampled import Sampled, parser
 
 BUNDLE = Path(__file__).resolve().parents[2] / "ravnet_bundle"
 PAPER = {"pixel_size": -1, "network_def#width": 64, "network_def#lstm_ratio": 1.0, "load_pretrain": False}
@@ -25,13 +24,9 @@ PAPER["inferer"] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("ct", type=Path, help="whatever `inference.json` takes")
-    parser.add_argument("out", type=Path, help="folder for the mask")
-    parser.add_argument("--float32", action="store_true", help="no bfloat16, even where the CPU is faster with it")
-    parser.add_argument("--seconds", type=float, default=20, help="of the network; the rest of the slices is left out")
-    parser.add_argument("--report", type=Path, help="JSON file: how much was left out")
-    arguments = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("--float32", action="store_true", help="no bfloat16, even where the CPU is faster with it")
+    arguments = options.parse_args()
     paths = {"dataset_dir": str(arguments.ct.resolve()), "output_dir": str(arguments.out.resolve())}
     report = arguments.report and arguments.report.resolve()
     os.chdir(BUNDLE)

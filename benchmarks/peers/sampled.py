@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import time
 from collections.abc import Callable
@@ -52,3 +53,13 @@ class Sampled:
                 each = sum(call[place] for call in typical) / sum(windows for windows, *_ in typical)
                 total[name] += left * each - sum(call[place] for call in self.left[kind])
         path.write_text(json.dumps(total))
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """The command line of every peer; what is positional and its own comes last."""
+    result = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    result.add_argument("ct", type=Path, help="an image file; but for nnU-Net, a DICOM folder too")
+    result.add_argument("out", type=Path, help="folder for the mask")
+    result.add_argument("--seconds", type=float, default=20, help="of the network; the rest of the windows is left out")
+    result.add_argument("--report", type=Path, help="JSON file: how much was left out")
+    return result

@@ -1,6 +1,6 @@
 """One peer, with random weights, on one CT: read, resample, sliding windows, back to the CT's grid, write.
 
-python benchmarks/peers/zoo.py NAME CT OUT [--bfloat16] [--seconds 20] [--report FILE]
+python benchmarks/peers/zoo.py CT OUT NAME [--bfloat16] [--seconds 20] [--report FILE]
 
 The settings are those of the MONAI Model Zoo's bundles (`configs/inference.json` of wholeBody_ct_segmentation,
 spleen_ct_segmentation and swin_unetr_btcv_segmentation), and nnU-Net's plan for LiTS (its 3d_fullres configuration:
@@ -11,7 +11,6 @@ background: an empty mask is the fastest to write.
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -37,7 +36,7 @@ from monai.transforms import (
     Spacingd,
     Transform,
 )
-from sampled import Sampled
+from sampled import Sampled, parser
 
 LITS_HU = (-17.0, 201.0)  # percentiles 0.5 and 99.5 of LiTS's liver and tumour, by nnU-Net
 LITS_MEAN, LITS_DEVIATION = 99.40, 39.36
@@ -162,14 +161,10 @@ def segment(peer: Peer, ct: Path, folder: Path, bfloat16: bool, seconds: float) 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=PEERS)
-    parser.add_argument("ct", type=Path, help="an image file or a DICOM folder")
-    parser.add_argument("out", type=Path, help="folder for the mask")
-    parser.add_argument("--bfloat16", action="store_true", help="run the network in bfloat16 autocast")
-    parser.add_argument("--seconds", type=float, default=20, help="of the network; the rest of the windows is left out")
-    parser.add_argument("--report", type=Path, help="JSON file: how much was left out")
-    arguments = parser.parse_args()
+    options = parser(__doc__)
+    options.add_argument("name", choices=PEERS)
+    options.add_argument("--bfloat16", action="store_true", help="run the network in bfloat16 autocast")
+    arguments = options.parse_args()
     sampled = segment(PEERS[arguments.name], arguments.ct, arguments.out, arguments.bfloat16, arguments.seconds)
     if arguments.report:
         sampled.report(arguments.report)

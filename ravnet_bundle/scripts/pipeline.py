@@ -11,7 +11,7 @@ import torch
 from ignite.engine import Engine
 from monai.bundle import ConfigParser
 from monai.data import MetaTensor
-from monai.transforms import Activationsd, Compose, SaveImaged
+from monai.transforms import Activationsd, AsDiscreted, Compose, SaveImaged
 from torch.utils import serialization
 
 from .provenance import BUNDLE
@@ -63,6 +63,7 @@ class Pipeline:
         # what its Invertd undoes is the preprocessing whose transforms left their trace in the slab
         self.activate = Compose([step for step in after if isinstance(step, Activationsd)])
         self.choose = Compose([step for step in after if isinstance(step, LargestComponentd)])
+        self.decide = Compose([step for step in after if isinstance(step, AsDiscreted)])
         rest = (Activationsd, LargestComponentd, SaveImaged)
         self.restore = Compose([step for step in after if not isinstance(step, rest)])
 
@@ -88,7 +89,7 @@ class Pipeline:
         chosen = self.choose({"pred": probability})["pred"].split(depths, dim=-1)
         mask = np.zeros(ct.shape, dtype=np.uint8)
         for place, piece, trace in zip(places, chosen, traces, strict=True):
-            if not (piece >= 0.5).any():  # nor will any value between them be
+            if not self.decide({"pred": piece})["pred"].any():  # nor will a value between these be liver
                 continue
             restored = self.restore({"pred": MetaTensor(piece, meta=trace.meta), self.key: trace})["pred"]
             mask[_at(axis, place)] = restored[0].numpy()
