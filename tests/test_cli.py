@@ -111,6 +111,15 @@ def test_a_dry_run_of_a_shard_tells_its_studies_alone(ct, tmp_path):
     assert told == [name for name in names if Shard(1, 2).holds(name)] and 0 < len(told) < 8
 
 
+def test_the_folder_that_one_is_in_can_be_the_output(ct, tmp_path):
+    """It is empty, and the command tries whether it can be written to."""
+    command = [sys.executable, "-m", "ravnet_bundle.scripts.cli", "segment", str(ct), "-o", ".", "--fast"]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert ended.returncode == 0, ended.stderr
+    assert sorted(os.listdir(tmp_path)) == ["abdomen", "measures.csv"]
+
+
 def test_json_is_all_that_is_printed(ct, tmp_path):
     ended = ravnet("segment", ct, tmp_path / "none", "-o", tmp_path / "out", "--json", "--fast", "--threads", "1")
     assert ended.returncode == 1

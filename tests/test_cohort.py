@@ -115,6 +115,16 @@ def test_a_folder_that_another_process_removes_under_a_claim_is_made_again(tmp_p
     assert not (tmp_path / "out").exists()
 
 
+def test_a_folder_that_was_there_before_the_claim_stays_as_it_was(tmp_path):
+    output = tmp_path / "livers"
+    output.mkdir()
+    output.chmod(0o2770)
+    before = output.stat()
+    Claim.take(output, "output").release()
+    after = output.stat()
+    assert (after.st_ino, after.st_mode) == (before.st_ino, before.st_mode) and os.listdir(output) == []
+
+
 def slurm() -> list[str]:
     return ["bash", str(RECIPES / "slurm.sh")]
 

@@ -17,21 +17,24 @@ class Claim:
     next claim. On network file systems it works where these support flock (NFS since Linux 2.6.12).
     """
 
-    def __init__(self, path: Path, descriptor: int):
+    def __init__(self, path: Path, descriptor: int, made: bool):
         self.path = path
         self.descriptor: int | None = descriptor
+        self.made = made  # its folder, which is otherwise somebody's, with an owner and rights of its own
 
     @classmethod
     def take(cls, folder: Path, name: str, wait: bool = False) -> Claim | None:
         """Claims a name in a folder, which is made if need be; where another process has it, waits or gives `None`."""
         path = folder / f".{name}.lock"
+        made = False
         while True:
-            descriptor = _open(path)
+            descriptor, new = _open(path)
+            made |= new
             try:
                 fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # who had it has removed the file before letting go: a lock on a removed file is none
                 if os.path.samestat(os.fstat(descriptor), os.stat(path)):
-                    return cls(path, descriptor)
+                    return cls(path, descriptor, made)
             except BlockingIOError:
                 os.close(descriptor)
                 return None
@@ -40,23 +43,29 @@ class Claim:
             os.close(descriptor)
 
     def release(self) -> None:
-        """Removes the lock file, and its folder if nothing else is in it, and lets go; once is enough."""
+        """Removes the lock file, its folder too if it made that and it is empty, and lets go; once is enough."""
         if self.descriptor is None:
             return
         self.path.unlink(missing_ok=True)
         os.close(self.descriptor)
         self.descriptor = None
-        with suppress(OSError):  # it holds results, or another claim
-            self.path.parent.rmdir()
+        if self.made:
+            with suppress(OSError):  # it holds results, or another claim
+                self.path.parent.rmdir()
 
 
-def _open(path: Path) -> int:
+def _open(path: Path) -> tuple[int, bool]:
     for _ in range(CHANCES):
-        with suppress(FileNotFoundError, FileExistsError):
-            return _made(path)
-    return _made(path)
+        with suppress(FileNotFoundError):
+            return _opened(path)
+    return _opened(path)
 
 
-def _made(path: Path) -> int:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644)
+def _opened(path: Path) -> tuple[int, bool]:
+    """A descriptor, and whether the folder was made for it."""
+    try:
+        path.parent.mkdir(parents=True)
+        made = True
+    except FileExistsError:
+        made = False
+    return os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644), made
