@@ -58,7 +58,8 @@ def test_hostile_input_is_refused_in_one_line_or_read_rightly(case, tmp_path, ca
         assert not lines
         assert len(volumes) == case.scans
         for volume in volumes:
-            assert case.says in volume.meta["notes"]
+            assert case.says in volume.meta["doubts" if case.doubted else "notes"]
+            assert bool(volume.meta["doubts"]) == case.doubted
             if not case.changed:
                 assert_the_ct(volume)
 

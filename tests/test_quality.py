@@ -67,6 +67,13 @@ def test_nothing_found_is_rejected(scene):
     assert judge(scene.observe(speck)).level == "reject"
 
 
+def test_a_doubt_about_the_affine_costs_the_ok_and_comes_first(scene):
+    doubt = "Spacing and axes may be wrong."
+    assert judge(scene.observe(), [doubt]) == Verdict("review", (doubt,))
+    nothing = judge(scene.observe(np.zeros_like(scene.truth)), [doubt])
+    assert nothing.level == "reject" and nothing.reasons[0] == doubt and has(nothing, "No liver")
+
+
 def test_a_mirrored_scan_is_reviewed(scene):
     verdict = judge(scene.observe(scene.truth[::-1], hu=scene.hu[::-1], image=scene.image[::-1]))
     assert verdict.level == "review" and has(verdict, "left of the body's middle")

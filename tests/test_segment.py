@@ -182,6 +182,22 @@ def test_a_pelvis_is_not_said_to_have_a_liver(done):
     assert pelvis.verdict == "reject" and pelvis.reasons
 
 
+def test_an_affine_that_states_nothing_is_a_reason_for_review(tmp_path):
+    """The volume is wrong by as much as the spacing is: it is told on the terminal, not in a note alone."""
+    phantom = make_phantom(seed=1, **SMALL)
+    nib.save(nib.Nifti1Image(phantom.image, np.eye(4)), tmp_path / "identity.nii.gz")
+    mute = nib.Nifti1Image(phantom.image, phantom.affine)
+    mute.set_sform(None, 0)
+    mute.set_qform(None, 0)
+    nib.save(mute, tmp_path / "mute.nii.gz")
+    save_phantom(phantom, tmp_path / "stated.nii.gz")
+    ended = ravnet("segment", tmp_path, "-o", tmp_path / "out", "--fast")
+    told = {line.split(": ")[0]: line for line in ended.stdout.splitlines()}
+    for name, doubt in (("identity", "The affine is an identity"), ("mute", "The header states no orientation")):
+        assert doubt in told[name] and ", ok" not in told[name] and doubt not in told["stated"]
+    assert json.loads((tmp_path / "out" / "mute" / "measures.json").read_text())["notes"] == []
+
+
 def test_nothing_of_the_patient_is_in_reports_tables_or_names(done):
     outcomes, output = done
     patient = next(outcome for outcome in outcomes if "quillon" in outcome.source)

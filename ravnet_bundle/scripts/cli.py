@@ -201,7 +201,7 @@ def _dry_run(options: argparse.Namespace) -> int:
                 continue
             size = " x ".join(map(str, ct.shape))
             spacing = " x ".join(f"{step:.3g}" for step in voxel_sizes(ct.affine.numpy()))
-            facts = [f"{scan.name}: {size} voxels of {spacing} mm", ct.meta["notes"]]
+            facts = [f"{scan.name}: {size} voxels of {spacing} mm", ct.meta["notes"], ct.meta["doubts"]]
             print("; ".join(fact for fact in facts if fact))
         for line in found.aside:
             print(f"set aside: {line}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
 import nibabel as nib
@@ -167,12 +167,11 @@ def observe(
     return result
 
 
-def judge(observed: Mapping[str, Any]) -> Verdict:
-    """What was observed, against its limits."""
-    volume = observed["volume_ml"]
+def judge(observed: Mapping[str, Any], doubts: Iterable[str] = ()) -> Verdict:
+    """What was observed, against its limits; reading's doubts about the CT are reasons for a review."""
+    volume, reasons = observed["volume_ml"], list(doubts)
     if volume < NO_LIVER_ML:
-        return Verdict("reject", (f"No liver was found ({volume:.0f} ml). Is it in the scan?",))
-    reasons = []
+        return Verdict("reject", (*reasons, f"No liver was found ({volume:.0f} ml). Is it in the scan?"))
     if observed["cut_sides"]:
         reasons.append(f"The field of view cuts the liver ({observed['cut_sides']}): its volume is partial.")
     for name, (low, high) in {**PLAUSIBLE, **LIMITS}.items():

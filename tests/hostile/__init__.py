@@ -13,7 +13,8 @@ HEAD = """# Malformed and hostile input
 
 What becomes of each, by the tests (`tests/hostile`, which writes this table: `cd tests; python -m hostile`). Refused is
 one line with these words, nothing written, memory bounded, and the rest of a folder still read; read gives the right
-voxels in the right place, with this note where there is one.
+voxels in the right place, with this note where there is one. Doubted is read, but the place, which the header does not
+tell, may be wrong: the verdict is `review` or `reject`, and these words are a reason of it.
 
 | | input | outcome |
 |--:|---|---|
@@ -23,7 +24,7 @@ voxels in the right place, with this note where there is one.
 def table() -> str:
     """The table as Markdown."""
     rows = (
-        f"| {number} | {case.name} | {'refused' if case.refused else 'read'}{': ' if case.says else ''}{case.says} |\n"
+        f"| {number} | {case.name} | {case.outcome}{': ' if case.says else ''}{case.says} |\n"
         for number, case in enumerate(CASES, 1)
     )
     return HEAD + "".join(rows)

@@ -18,11 +18,12 @@ class Case(NamedTuple):
 
     Args:
         name: what it is.
-        says: words of the line that refuses it, or of the note that goes with it.
+        says: words of the line that refuses it, or of the note or the doubt that goes with it.
         make: makes it in an empty folder, and returns the path that a person would name.
         refused: whether it is; else it is read.
         changed: whether its voxels or its grid rightly differ from the CT's.
         scans: how many CTs it holds.
+        doubted: whether what it says is a doubt, which costs a result the verdict "ok".
     """
 
     name: str
@@ -31,6 +32,11 @@ class Case(NamedTuple):
     refused: bool = True
     changed: bool = False
     scans: int = 1
+    doubted: bool = False
+
+    @property
+    def outcome(self) -> str:
+        return "refused" if self.refused else "doubted" if self.doubted else "read"
 
 
 class Table:
@@ -44,6 +50,9 @@ class Table:
 
     def read(self, name: str, says: str = "", changed: bool = False, scans: int = 1) -> Callable:
         return self._add(name, says, False, changed, scans)
+
+    def doubted(self, name: str, says: str) -> Callable:
+        return self._add(name, says, False, True, 1, True)
 
     def _add(self, name: str, says: str, *outcome) -> Callable:
         def add(make: Callable[[Path], Path]) -> Callable[[Path], Path]:

@@ -37,7 +37,8 @@ def load(scan: Scan | str | Path) -> MetaTensor:
 
     Beside the volume itself, one slice is held (NRRD and MetaImage: the file's voxels too). Padding is set to air. The
     affine is that to RAS world; `meta` holds `original_affine`, the file's own where directions were straightened,
-    `filename_or_obj`, the image file or the DICOM folder, and `notes`, of what was found and done, joined by "; ".
+    `filename_or_obj`, the image file or the DICOM folder, `notes`, of what was found and done, joined by "; ", and
+    `doubts`, why the affine may not be the CT's, joined alike.
 
     Args:
         scan: what `find` found, or a path that names one.
@@ -66,6 +67,7 @@ def load(scan: Scan | str | Path) -> MetaTensor:
         "space": "RAS",
         "spatial_shape": np.asarray(header.shape),
         "notes": "; ".join((*scan.notes, *notes, *tally.notes)),
+        "doubts": "; ".join(header.doubts),
     }
     return MetaTensor(torch.from_numpy(volume), affine=torch.from_numpy(affine), meta=meta)
 

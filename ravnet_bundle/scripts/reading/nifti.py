@@ -72,18 +72,19 @@ def header(scan: Scan) -> Header:
         packed = path.name.lower().endswith(".gz")
         claimed = layout.offset + math.prod(shape) * dtype.itemsize
         check_claim(claimed, os.path.getsize(path), packed, path)
-        affine, notes = _affine(found, path)
-        return Header(shape, affine, notes, layout)
+        affine, notes, doubts = _affine(found, path)
+        return Header(shape, affine, notes, layout, doubts)
 
 
-def _affine(found: nib.Nifti1Header, path: Path) -> tuple[np.ndarray, tuple[str, ...]]:
+def _affine(found: nib.Nifti1Header, path: Path) -> tuple[np.ndarray, tuple[str, ...], tuple[str, ...]]:
+    """The affine, notes and doubts."""
     affine = found.get_best_affine()
     if not found["sform_code"] and not found["qform_code"]:
-        return affine, ("the header states no orientation (sform and qform codes are 0): the axes may be mirrored",)
+        return affine, (), ("The header states no orientation (sform and qform codes 0): axes may be mirrored.",)
     if np.allclose(np.abs(affine), np.eye(4)):
-        return affine, ("the affine is an identity, which states nothing: spacing and axes may be wrong",)
+        return affine, (), ("The affine is an identity, which states nothing: spacing and axes may be wrong.",)
     if not found["sform_code"] or not found["qform_code"] or np.allclose(found.get_qform(), affine, atol=0.01):
-        return affine, ()
+        return affine, (), ()
     other = found.get_qform()
     sizes = (np.linalg.norm(matrix[:3, :3], axis=0) for matrix in (affine, other))
     names = ["".join(str(code) for code in nib.aff2axcodes(matrix)) for matrix in (affine, other)]
@@ -91,7 +92,7 @@ def _affine(found: nib.Nifti1Header, path: Path) -> tuple[np.ndarray, tuple[str,
         raise CTError(
             f"{path}: sform ({names[0]}) and qform ({names[1]}) disagree in axes or spacing; set the right one in both."
         )
-    return affine, ("sform and qform differ: the sform was used",)
+    return affine, ("sform and qform differ: the sform was used",), ()
 
 
 def planes(scan: Scan, found: Header) -> Iterator[np.ndarray]:

@@ -47,12 +47,14 @@ class Header:
         affine: voxel index to RAS world in mm, as stored.
         notes: as a `Scan`'s.
         layout: what the format's own reader needs to read the voxels.
+        doubts: why the affine may not be the CT's, each a sentence: no result of it is to be used unseen.
     """
 
     shape: tuple[int, ...]
     affine: np.ndarray
     notes: tuple[str, ...] = ()
     layout: object = None
+    doubts: tuple[str, ...] = ()
 
 
 def safe_name(text: str) -> str:

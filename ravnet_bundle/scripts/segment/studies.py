@@ -175,12 +175,12 @@ class Run:
         body = {key: wanted[key] for key in ("native", "height_cm", "weight_kg", "bsa_m2")}
         measures = measure(hu, found.mask, affine, **body)
         seen = observe(measures, affine, found.image, found.probability, found.affine, self.pipeline.predict)
-        notes = [note for note in ct.meta["notes"].split("; ") if note]
+        notes, doubts = ([text for text in ct.meta[key].split("; ") if text] for key in ("notes", "doubts"))
         if (wanted["seg"] or wanted["rtstruct"]) and study.scan.kind != "dicom":
             notes.append("no DICOM output: the input is no DICOM series")
         own = np.asarray(ct.meta["original_affine"])
         study.result = results.Result(
-            study.name, study.scan, hu, affine, own, found, measures | seen, judge(seen), notes
+            study.name, study.scan, hu, affine, own, found, measures | seen, judge(seen, doubts), notes
         )
 
     def _write(self, study: _Study) -> None:
