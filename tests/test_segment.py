@@ -2,6 +2,7 @@
 
 import csv
 import json
+import logging
 import os
 import random
 import resource
@@ -268,6 +269,23 @@ def test_results_are_no_inputs_and_never_lie_among_them(cts, tmp_path):
         (outcome,) = segment(folder, folder / "out", seg=True, fast=True, resume=True)
         assert outcome.status == status
     assert {name: content for name, content in contents(folder).items() if name in before} == before
+
+
+def test_a_foreign_manifest_makes_no_result_of_an_input(tmp_path, caplog):
+    """Exports hold files called manifest.json too; ours names our mask. A dry run sets the same aside."""
+    export, phantom = tmp_path / "export", make_phantom(seed=2, shape=(40, 36, 8), spacing=(9, 9, 19))
+    for number, manifest in enumerate(("{}", "[1]", "no JSON", '{"about": 0, "files": ["IM0000"]}', "[" * 100_000)):
+        write_series(phantom.image, phantom.affine, export / str(number))
+        (export / str(number) / "manifest.json").write_text(manifest)
+    (outcome,) = segment(export / "0", export / "out", fast=True, anonymous=False)
+    assert outcome.status == "done"
+    line = f"set aside: {export / 'out' / '0' / 'liver.nii.gz'}: a result of ravnet segment"
+    caplog.set_level(logging.INFO)
+    assert segment(export / "out", tmp_path / "out") == [] and line in caplog.messages
+    dry = ravnet("segment", export, "-o", tmp_path / "out", "--dry-run")
+    assert (dry.returncode, dry.stderr) == (0, "")
+    assert [told.split(": ")[0] for told in dry.stdout.splitlines()] == [*"01234", "set aside"]
+    assert line in dry.stdout.splitlines()
 
 
 def test_the_same_input_gives_the_same_mask_on_one_thread_or_two(cts, tmp_path):

@@ -188,10 +188,11 @@ def _dry_run(options: argparse.Namespace) -> int:
     from nibabel.affines import voxel_sizes
 
     from .reading import CTError, find, load
+    from .results import set_aside
 
     shard = Shard.parse(options.shard)
     with tempfile.TemporaryDirectory(prefix="ravnet-") as unpack:
-        found = shard.of(find(options.inputs, Path(unpack), options.series))
+        found = set_aside(shard.of(find(options.inputs, Path(unpack), options.series)))
         errors = [line for _, line in found.refused]
         for scan in found.scans:
             try:

@@ -16,7 +16,8 @@ from .claims import Claim
 from .files import atomic
 from .pipeline import Segmentation
 from .quality import Verdict
-from .reading import Scan
+from .reading import Found, Scan
+from .reading.errors import one_line
 from .report import write_preview, write_report
 from .writing import write_manifest, write_nifti, write_rtstruct, write_seg
 
@@ -85,9 +86,28 @@ def _clear(folder: Path) -> None:
         (folder / f".{name}.part").unlink(missing_ok=True)  # what a kill left
 
 
-def is_result(path: Path) -> bool:
-    """Whether a file is a result of ours, or a folder holds one: it lies, or they lie, beside a manifest."""
-    return (path.name in ALL and (path.parent / MANIFEST).exists()) or (path / MANIFEST).exists()
+def set_aside(found: Found) -> Found:
+    """What was found, with results of ours, which may lie among the inputs, set aside."""
+    sources = {str(scan.source) for scan in found.scans} | {source for source, _ in found.refused}
+    ours = {source for source in sources if _is_result(Path(source))}
+    return Found(
+        tuple(scan for scan in found.scans if str(scan.source) not in ours),
+        tuple(pair for pair in found.refused if pair[0] not in ours),
+        (*found.aside, *(f"{one_line(source)}: a result of ravnet segment" for source in sorted(ours))),
+    )
+
+
+def _is_result(path: Path) -> bool:
+    """Whether a file is a result of ours, or a folder holds one: beside a manifest that names our mask."""
+    return _is_ours(path / MANIFEST) or (path.name in ALL and _is_ours(path.parent / MANIFEST))
+
+
+def _is_ours(manifest: Path) -> bool:
+    try:
+        found = json.loads(manifest.read_bytes())
+        return "about" in found and MASK in found["files"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):  # not there, or anything but ours
+        return False
 
 
 def _files(

@@ -87,18 +87,17 @@ def segment(
         do = stack.enter_context(team(settings, workers)) if workers else Run(settings).do
         unpack = stack.enter_context(tempfile.TemporaryDirectory(prefix="ravnet-"))
         found = cut.of(find([inputs] if isinstance(inputs, (str, Path)) else inputs, Path(unpack), series))
+        found = results.set_aside(found)
         for line in found.aside:
             logger.info("set aside: %s", line)
         for source, line in found.refused:
-            if not results.is_result(Path(source)):
-                outcomes.append(Outcome(Path(source).name, source, "failed", line))
-        scans = [scan for scan in found.scans if not results.is_result(scan.source)]
-        bar = stack.enter_context(tqdm(total=len(scans), unit="CT", disable=not progress))
+            outcomes.append(Outcome(Path(source).name, source, "failed", line))
+        bar = stack.enter_context(tqdm(total=len(found.scans), unit="CT", disable=not progress))
 
         def end(outcome: Outcome) -> Any:
             outcomes.append(outcome)
             bar.update()
 
-        do(scans, end)
+        do(found.scans, end)
     results.write_table(settings.output)
     return outcomes
