@@ -18,15 +18,16 @@ import numpy as np
 import pydicom
 import pytest
 import torch
-from dicom import write_series
+from dicom import rewrite, write_series
 from hostile import CASES
 from monai.bundle import run
 from test_axes import CODES
 
 from ravnet_bundle import segment
+from ravnet_bundle.scripts.anonymity import public_name
 from ravnet_bundle.scripts.phantom import make_phantom, save_phantom
 from ravnet_bundle.scripts.pipeline import Pipeline
-from ravnet_bundle.scripts.reading import load
+from ravnet_bundle.scripts.reading import find, load
 from ravnet_bundle.scripts.writing import complete
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -213,6 +214,33 @@ def test_nothing_of_the_patient_is_in_reports_tables_or_names(done):
             assert [word for word in words if word in text] == [], path
         elif path.suffix == ".png":
             assert not any(word.encode() in path.read_bytes().lower() for word in words)
+
+
+def test_a_name_that_may_be_cut_is_a_hash(tmp_path):
+    """Folders are called by UIDs of up to 64 characters, of which a name holds a part that is still telling."""
+    phantom = make_phantom(seed=2, shape=(24, 24, 6), spacing=(15, 15, 30))
+    uid = "1.2.826.0.1.3680043.8.498." + "7" * 38
+    for file in write_series(phantom.image, phantom.affine, tmp_path / uid):
+        rewrite(file, SeriesInstanceUID=uid)
+    write_series(phantom.image, phantom.affine, tmp_path / ("a" * 49))
+    long, short = sorted(find([tmp_path], None).scans, key=lambda scan: str(scan.source))
+    assert uid.startswith(long.name) and public_name(long).startswith("ct-")
+    assert public_name(short) == "a" * 49
+
+
+@pytest.mark.parametrize("representation", [b"FL", b"ZZ"])
+def test_an_identity_that_cannot_be_decoded_is_taken_for_one_and_stops_no_study(representation, tmp_path):
+    phantom = make_phantom(seed=2, shape=(40, 36, 8), spacing=(9, 9, 19))
+    for name in ("a", "b"):
+        file = write_series(phantom.image, phantom.affine, tmp_path / "in" / name)[0]
+        rewrite(file, PatientID="MRN-47")
+        if name == "a":
+            content = file.read_bytes()
+            assert content.count(b"\x10\x00\x20\x00LO") == 1
+            file.write_bytes(content.replace(b"\x10\x00\x20\x00LO", b"\x10\x00\x20\x00" + representation))
+    outcomes = {Path(outcome.source).name: outcome for outcome in segment(tmp_path / "in", tmp_path / "out", fast=True)}
+    assert [outcomes[name].status for name in "ab"] == ["done", "done"]
+    assert outcomes["a"].name.startswith("ct-") and outcomes["b"].name == "b"
 
 
 def test_names_are_kept_where_they_are_asked_for(cts, tmp_path):

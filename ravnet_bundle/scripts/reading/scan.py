@@ -8,6 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+LONGEST = 50  # characters of a name; the rest is cut off
+
 
 @dataclass(frozen=True)
 class Scan:
@@ -58,5 +60,5 @@ class Header:
 
 
 def safe_name(text: str) -> str:
-    """`text` as a file name: letters, digits, `.`, `-` and `_`, 50 at most, none of the dots first."""
-    return re.sub(r"[^\w.-]+", "_", text).lstrip(".")[:50] or "scan"
+    """`text` as a file name: letters, digits, `.`, `-` and `_`, `LONGEST` at most, none of the dots first."""
+    return re.sub(r"[^\w.-]+", "_", text).lstrip(".")[:LONGEST] or "scan"
