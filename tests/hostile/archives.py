@@ -195,6 +195,13 @@ def _(folder):
     return folder / "list.txt"
 
 
+@refused("a list of more than 16 MB", "split it")
+def _(folder):
+    save(folder / "ct.nii.gz")
+    (folder / "list.txt").write_bytes(b"ct.nii.gz\n" + b"#" * 2**24)
+    return folder / "list.txt"
+
+
 @refused("a list that names a missing file", "no such file or folder")
 def _(folder):
     (folder / "list.txt").write_text("gone.nii.gz\n")
@@ -217,6 +224,13 @@ def _(folder):
 def _(folder):
     save(folder / "ct.nii.gz")
     (folder / "list.txt").write_text("# scans\n\nct.nii.gz\n")
+    return folder / "list.txt"
+
+
+@read("a list of one file that begins with a byte order mark")
+def _(folder):
+    save(folder / "ct.nii.gz")
+    (folder / "list.txt").write_text("ct.nii.gz\n", "utf-8-sig")
     return folder / "list.txt"
 
 

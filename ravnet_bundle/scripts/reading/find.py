@@ -106,7 +106,10 @@ def _input(source: Path, unpack: str | Path | None, series: str | int | None, li
 
 def _lines(path: Path) -> list[str]:
     with one_reason(path, "not a text list"), open(path, "rb") as file:
-        lines = [line.strip() for line in file.read(LIST).decode().splitlines()]
+        content = file.read(LIST + 1)
+        if len(content) > LIST:
+            raise CTError(f"{path}: a list of more than {LIST >> 20} MB; split it, and give each part.")
+        lines = [line.strip() for line in content.decode("utf-8-sig").splitlines()]
     lines = [line for line in lines if line and not line.startswith("#")]
     if not lines:
         raise CTError(f"{path}: an empty list; write one path a line.")
