@@ -410,6 +410,16 @@ def test_a_full_disk_is_one_line_per_study_and_leaves_nothing(cts, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_studies_are_told_though_their_table_cannot_be_written(cts, tmp_path):
+    table = tmp_path / "out" / "measures.csv"
+    table.mkdir(parents=True)
+    ended = ravnet("segment", cts / "abdomen.nii.gz", "-o", tmp_path / "out", "--fast")
+    assert ended.returncode == 1
+    assert ended.stdout.startswith("abdomen: ")
+    assert ended.stderr.splitlines()[-1] == f"error: {table}: cannot be written: Is a directory."
+    assert "Traceback" not in ended.stderr and debris(tmp_path / "out") == []
+
+
 def test_an_output_that_cannot_be_a_folder_is_a_usage_error(cts, tmp_path):
     (tmp_path / "file").write_text("")
     for output in (tmp_path / "file", tmp_path / "file" / "below", "/proc/nothing"):

@@ -69,11 +69,12 @@ def segment(
         progress: show a bar on stderr.
 
     Returns:
-        one `Outcome` per study. A study that fails does not stop the others.
+        one `Outcome` per study, and a failed one of the table where that cannot be written. A study that fails does not
+        stop the others.
 
     Raises:
         ValueError: a height, weight or surface that is no patient's; no such shard; no Dask, or no answer from it.
-        OSError: `measures.csv` cannot be written, or the Dask scheduler has gone.
+        ConnectionError: the Dask scheduler has gone.
     """
     body_surface_m2(height, weight, bsa)
     cut = Shard.parse(shard)
@@ -99,5 +100,9 @@ def segment(
             bar.update()
 
         do(found.scans, end)
-    results.write_table(settings.output)
+    table = settings.output / results.TABLE
+    try:
+        results.write_table(settings.output)
+    except OSError as error:  # the studies are there, and are told
+        outcomes.append(Outcome(table.name, str(table), "failed", f"{table}: cannot be written: {error.strerror}."))
     return outcomes
