@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+import itk
 import nibabel as nib
 import numpy as np
 import pydicom
@@ -269,6 +270,22 @@ def test_resume_keeps_what_is_whole_and_of_the_same_making_and_does_the_rest(cts
     mask.write_bytes(harmed)
     assert again() == "done"
     assert contents(output) == before
+
+
+def test_resume_sees_that_the_voxels_beside_a_header_were_replaced(tmp_path):
+    phantom = make_phantom(seed=1, shape=(40, 36, 8), spacing=(9, 9, 19))
+    save_phantom(phantom, tmp_path / "ct.nii")
+    itk.imwrite(itk.imread(str(tmp_path / "ct.nii")), str(tmp_path / "ct.mhd"))
+
+    def again():
+        (outcome,) = segment(tmp_path / "ct.mhd", tmp_path / "out", resume=True, fast=True)
+        return outcome.status
+
+    assert (again(), again()) == ("done", "kept")
+    (np.fromfile(tmp_path / "ct.raw", np.int16) + np.int16(1)).tofile(tmp_path / "ct.raw")
+    assert (again(), again()) == ("done", "kept")
+    (tmp_path / "ct.raw").unlink()
+    assert again() == "failed"
 
 
 def test_a_broken_study_does_not_stop_the_others(cts, tmp_path):

@@ -32,6 +32,19 @@ def check_series(folder: Path) -> None:
     check_header(only_scan(folder))
 
 
+def files(scan: Scan) -> tuple[Path, ...]:
+    """The files that a scan is read from: its own and, of a .mhd, the one beside it that holds the voxels.
+
+    Raises:
+        CTError: a .mhd whose voxels are not in one file beside it.
+    """
+    if scan.kind == "dicom" or scan.source.suffix.lower() != ".mhd":
+        return scan.files
+    from .metaimage import voxels
+
+    return (*scan.files, voxels(scan.source)[0])
+
+
 def load(scan: Scan | str | Path) -> MetaTensor:
     """A scan's HU on its own grid, (X, Y, Z), int16 where all are whole numbers, as nearly always, and else float32.
 

@@ -26,9 +26,7 @@ def header(scan: Scan) -> Header:
     """
     path = scan.source
     with one_reason(path):
-        with open(path, "rb") as file:
-            text = file.read(TEXT).decode("latin-1")
-        voxels, packed = _voxels(path, text)
+        held, packed = voxels(path)
         found = itk.ImageIOFactory.CreateImageIO(str(path), itk.CommonEnums.IOFileMode_ReadMode)
         found.SetFileName(str(path))
         found.ReadImageInformation()
@@ -39,7 +37,7 @@ def header(scan: Scan) -> Header:
         check_shape(shape, path)
         if found.GetNumberOfComponents() != 1:
             raise CTError(f"{path}: {found.GetNumberOfComponents()} values a voxel are not HU; give a CT of one.")
-        check_claim(math.prod(shape) * found.GetComponentSize(), os.path.getsize(voxels), packed, path)
+        check_claim(math.prod(shape) * found.GetComponentSize(), os.path.getsize(held), packed, path)
         affine = np.eye(4)
         for axis in range(3):
             affine[:3, axis] = np.asarray(found.GetDirection(axis))[:3] * found.GetSpacing(axis)
@@ -55,8 +53,10 @@ def planes(scan: Scan, found: Header) -> Iterator[np.ndarray]:
             yield plane.T
 
 
-def _voxels(path: Path, text: str) -> tuple[Path, bool]:
-    """The file that holds the voxels, and whether they are packed."""
+def voxels(path: Path) -> tuple[Path, bool]:
+    """The file that holds the voxels, and whether they are packed, by the header alone."""
+    with open(path, "rb") as file:
+        text = file.read(TEXT).decode("latin-1")
     if path.suffix.lower() == ".nrrd":
         if re.search(r"^data ?file\s*:", text, re.I | re.M):
             raise CTError(f"{path}: its voxels are in another file; write header and voxels as one .nrrd.")
@@ -67,7 +67,7 @@ def _voxels(path: Path, text: str) -> tuple[Path, bool]:
         return path, packed
     if not named or path.suffix.lower() == ".mha" or not re.fullmatch(r"[^/\\:%]+", named[1]) or named[1] == "LIST":
         raise CTError(f"{path}: its voxels are not in one file beside it; write it as .mha or .nii.gz.")
-    voxels = path.parent / named[1]
-    if not voxels.is_file():
+    held = path.parent / named[1]
+    if not held.is_file():
         raise CTError(f"{path}: the file of its voxels, {named[1]}, is missing; copy it to the same folder.")
-    return voxels, packed
+    return held, packed

@@ -23,7 +23,7 @@ from ..measures import measure
 from ..pipeline import Pipeline
 from ..provenance import software
 from ..quality import judge, observe
-from ..reading import CTError, Scan, load
+from ..reading import CTError, Scan, files, load
 from ..writing import complete
 from .settings import Outcome, Settings
 
@@ -120,8 +120,9 @@ class Run:
                     name = public_name(scan) if self.settings.anonymous else scan.name
                     about = {**self.settings.about, "input": fingerprint(scan)}
                     claim = Claim.take(self.output, name)
-                except OSError as error:
-                    self.end(Outcome(scan.name, str(scan.source), "failed", f"{scan.source}: {error.strerror}"))
+                except (CTError, OSError) as error:
+                    text = str(error) if isinstance(error, CTError) else f"{scan.source}: {error.strerror}"
+                    self.end(Outcome(scan.name, str(scan.source), "failed", text))
                     continue
                 if claim is None:
                     others.append(scan)
@@ -198,9 +199,14 @@ class Run:
 
 
 def fingerprint(scan: Scan) -> str:
-    """Tells one input from another, and from the same one changed, by the names, sizes and times of its files."""
-    facts = [(file.name, file.stat().st_size) for file in scan.files]
+    """Tells one input from another, and from the same one changed, by the names, sizes and times of its files.
+
+    Raises:
+        CTError, OSError: a file that is not there.
+    """
+    held = files(scan)
+    facts = [(file.name, file.stat().st_size) for file in held]
     # what was unpacked from a zip is as old as this process: the zip's own time counts
-    given = [scan.source] if scan.source.is_file() else scan.files
+    given = [scan.source] if scan.kind == "dicom" and scan.source.is_file() else held
     facts += [(file.name, file.stat().st_mtime_ns) for file in given]
     return hashlib.sha256(repr(facts).encode()).hexdigest()
