@@ -148,9 +148,13 @@ def test_a_split_depends_on_its_seed_alone(tmp_path):
     assert len({frozenset(test) for test in tests}) == 3
 
 
-def test_one_scan_alone_is_for_training(tmp_path):
-    images_and_labels(tmp_path, ["only"])
-    assert sizes(training_scans(tmp_path)) == (1, 0, 0)
+def test_fewer_than_three_patients_are_refused(tmp_path):
+    for name in ("one", "two"):
+        images_and_labels(tmp_path, [name])
+        with pytest.raises(ValueError, match="too few patients to train with: at least three"):
+            training_scans(tmp_path)
+    images_and_labels(tmp_path, ["three"])
+    assert sizes(training_scans(tmp_path)) == (1, 1, 1)
 
 
 @pytest.mark.parametrize("content", ["nothing", "an empty list", "images alone"])

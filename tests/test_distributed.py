@@ -364,12 +364,24 @@ def test_every_property_that_monai_asks_for_is_there_and_the_group_ends(kind, na
 
 @pytest.mark.parametrize("names", [("train", "multi_gpu_train"), ("train", "evaluate", "multi_gpu_evaluate")])
 def test_what_shows_something_is_switched_off_on_other_ranks_and_nothing_else(names):
-    """The overlays name handlers by their place in train.json's and evaluate.json's lists."""
     config = ConfigParser.load_config_files(configs(*names))
+    assert config["rank"] == "$torch.distributed.get_rank()"
     shows = {"StatsHandler", "TensorBoardStatsHandler", "ignite.handlers.ProgressBar"}
     parts = ("train", "validate") if "evaluate" not in names else ("validate",)
     for handler in (handler for part in parts for handler in config[part]["handlers"]):
         assert handler.get("_disabled_") == ("$@rank > 0" if handler["_target_"] in shows else None)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_the_overlay_leaves_monai_labels_scans_as_they_are_and_each_rank_validates_its_own(rank):
+    parser = ConfigParser(ConfigParser.load_config_files(configs("train", "multi_gpu_train")))
+    scans = [{"image": torch.full((1, 4, 4, 4), float(i))} for i in range(5)]
+    parser.update(
+        {"bundle_root": str(BUNDLE), "device": "cpu", "rank": rank, "ranks": 2}
+        | {"validate#dataset#data": scans, "validate#dataset#transform": None}
+    )
+    loader = parser.get_parsed_content("validate#dataloader")
+    assert [int(batch["image"].max()) for batch in loader] == [[0, 2, 4], [1, 3]][rank]
 
 
 def test_on_cuda_every_batch_normalisation_is_synchronised_and_the_weights_keep_their_names():

@@ -94,3 +94,16 @@ def test_each_volume_of_a_batch_is_looked_at_on_its_own():
 def test_slices_are_seen_whole():
     x = torch.rand(3, 1, 40, 50)
     assert torch.equal(LiverFirstInferer(amp=False)(x, Bright()), AxialInferer(amp=False)(x, Bright()))
+
+
+@pytest.mark.parametrize("mm, coarse", [(0.5, 0.65), (1.0, 1.3), (1.75, 2.25), (2.25, 2.25), (3.0, 3.0)])
+def test_the_first_pass_is_not_much_coarser_than_what_the_network_knows(mm, coarse):
+    sizes = []
+
+    def network(x):
+        sizes.append(x.shape[2:])
+        return x
+
+    LiverFirstInferer(divisor=1, amp=False)(volume(shape=(96, 80, 60), mm=(mm, mm, 2.0)), network)
+    assert mm * 96 / sizes[0][0] == pytest.approx(coarse, rel=0.02)
+    assert mm * 80 / sizes[0][1] == pytest.approx(coarse, rel=0.02)

@@ -1,6 +1,7 @@
 """Training through the public command: it learns, survives each kind of end, and goes on as if nothing had happened."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -15,6 +16,7 @@ import pytest
 import torch
 from ignite.engine import Engine, Events
 from monai.data import DataLoader
+from monai.optimizers import WarmupCosineSchedule
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 import scripts.training
@@ -318,13 +320,53 @@ def test_a_sigterm_to_every_process_leaves_the_workers_at_work():
     assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == set()
 
 
-def test_a_finished_training_started_again_changes_nothing(tmp_path):
+def test_a_finished_training_started_again_changes_nothing_and_says_so(tmp_path, caplog):
     path = tmp_path / "resume.pt"
     count_steps(2, 3, [Resume(path, {}, interval=5)])
     before = path.read_bytes(), path.stat().st_mtime_ns
+    assert caplog.messages == []
     trainer = count_steps(2, 3, [Resume(path, {}, interval=5)])
     assert (trainer.state.epoch, trainer.state.iteration) == (2, 6)
     assert (path.read_bytes(), path.stat().st_mtime_ns) == before
+    assert "resume.pt is of a training that has ended: nothing is left to do" in caplog.messages[-1]
+
+
+def test_a_training_is_made_longer_with_a_schedule_as_long_as_it(tmp_path):
+    def rates(epochs: int) -> list[float]:
+        optimizer, seen = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0), []
+        schedule = WarmupCosineSchedule(optimizer, warmup_steps=0, t_total=epochs)
+
+        class Step:
+            def attach(self, engine):
+                engine.add_event_handler(Events.EPOCH_COMPLETED, self)
+
+            def __call__(self):
+                seen.append(optimizer.param_groups[0]["lr"])
+                optimizer.step()
+                schedule.step()
+
+        count_steps(epochs, 1, [Step(), Resume(tmp_path / "resume.pt", {"schedule": schedule, "optimizer": optimizer})])
+        return seen
+
+    assert len(rates(4)) == 4
+    longer = rates(8)[1:]  # but for the epoch that begins with what the shorter one came to
+    assert longer == pytest.approx([0.5 * (1 + math.cos(math.pi * epoch / 8)) for epoch in (5, 6, 7)])
+
+
+@pytest.mark.parametrize("steps", [2, 3, 9])
+def test_a_training_goes_on_with_other_steps_an_epoch_to_its_last(steps, tmp_path):
+    """On more ranks, with more scans a step or with other scans."""
+    count_steps(4, 6, [Resume(tmp_path / "resume.pt", {})])
+    trainer = count_steps(6, steps, [Resume(tmp_path / "resume.pt", {})])
+    assert (trainer.state.epoch, trainer.state.iteration) == (6, 6 * steps)
+
+
+def test_the_training_of_another_network_is_not_resumed(tmp_path, caplog):
+    for size in (2, 3):
+        trainer = count_steps(2, 3, [Resume(tmp_path / "resume.pt", {"network": torch.nn.Linear(size, 1)})])
+        assert trainer.state.epoch == 2
+    assert caplog.messages == [f"{tmp_path / 'resume.pt'} is of a training that began with other weights: not resumed"]
+    assert state_of(tmp_path)["network"]["weight"].shape == (1, 3)
 
 
 def test_the_averages_warm_up_goes_on_after_a_resumption(tmp_path):

@@ -50,6 +50,7 @@ def training_scans(
 
     Raises:
         FileNotFoundError: where the folder, or labelled scans in it, or a file that it lists, cannot be found.
+        ValueError: where none is left to choose the weights by.
     """
     folder = Path(dataset_dir)
     if not folder.is_dir():
@@ -67,6 +68,11 @@ def training_scans(
     for part, share in (("test", test_share), ("validation", validation_share)):
         if not found.get(part):
             found[part], found["training"] = _draw(found["training"], share, seed)
+    if found["training"] and not found["validation"]:
+        raise ValueError(
+            f"{folder} has too few patients to train with: at least three, to learn from, to choose the weights by and "
+            'to test with; or list "training" and "validation" in dataset.json.'
+        )
     return found
 
 

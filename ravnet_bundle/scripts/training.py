@@ -20,6 +20,7 @@ from ignite.handlers import EMAHandler
 from monai.data.utils import set_rnd
 from monai.engines import IterationEvents
 from monai.utils import set_determinism
+from torch.optim.lr_scheduler import LRScheduler
 
 from .files import atomic
 
@@ -67,7 +68,8 @@ class Resume:
     """Saves a training's whole state atomically every few epochs, and takes it up again when the training starts.
 
     A training is known by the weights that its network begins with: the file of one that began with others is replaced.
-    So is, in MONAI Label, that of the training before, whose best weights the next one begins with.
+    So is, in MONAI Label, that of the training before, whose best weights the next one begins with. What a schedule of
+    the learning rate looks like is today's config's; the file only tells how far it is.
 
     Args:
         path: the file; where it exists when the training starts, the training goes on from it, on any number of ranks.
@@ -106,7 +108,7 @@ class Resume:
         state = torch.load(self.path, map_location="cpu", weights_only=True) if self.path.exists() else None
         if "network" in self.objects:
             self.begin = next(self.objects["network"].parameters()).detach().cpu().clone()
-        if state and not torch.allclose(state.get("begin", self.begin), self.begin, rtol=1e-5):
+        if state and not same(state.get("begin", self.begin), self.begin):
             logger.warning("%s is of a training that began with other weights: not resumed", self.path)
             state = None
         epochs = idist.all_gather(state["epoch"] if state else 0)
@@ -115,10 +117,25 @@ class Resume:
         if state is None:
             return
         for name, thing in self.objects.items():
-            thing.load_state_dict(state[name])
-        engine.state.epoch, engine.state.iteration = state["epoch"], state["iteration"]
-        self.completed = self.saved = state["epoch"]
+            if isinstance(thing, LRScheduler):
+                progress = {key: state[name][key] for key in ("last_epoch", "_step_count", "_last_lr")}
+                thing.load_state_dict(thing.state_dict() | progress)
+            else:
+                thing.load_state_dict(state[name])
+        self.completed = self.saved = engine.state.epoch = state["epoch"]
+        # Not the steps that were made: on more ranks an epoch has fewer, and Ignite takes too many for the end.
+        engine.state.iteration = state["epoch"] * (engine.state.epoch_length or 0)
         logger.info("resumed from %s after epoch %d", self.path, state["epoch"])
+        if state["epoch"] >= engine.state.max_epochs:
+            logger.warning(
+                "%s is of a training that has ended: nothing is left to do. Other data or another recipe need another "
+                "--output_dir; --max_epochs makes this one longer.",
+                self.path,
+            )
+
+
+def same(a: torch.Tensor, b: torch.Tensor) -> bool:
+    return a.shape == b.shape and torch.allclose(a, b, rtol=1e-5)
 
 
 class MeanOverRanks:
@@ -193,7 +210,8 @@ class SaveBest:
         value = float(engine.state.metrics[self.metric])
         if value > self.best:
             self.best = value
-            save_atomically(self.network.state_dict(), self.path)
+            # on the CPU: MONAI's exports and MONAI Label load it as it is, on machines without a GPU too
+            save_atomically({name: value.cpu() for name, value in self.network.state_dict().items()}, self.path)
             logger.info("%s %.4f is the best so far: saved %s", self.metric, value, self.path)
 
 
