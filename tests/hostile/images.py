@@ -307,6 +307,14 @@ def _(folder):
     return write(folder / "ct.mha", head.replace(b"24 20 12", b"1024 1024 128") + b"LOCAL\n" + zeros)
 
 
+@doubted(".mha without spacing, direction and origin", "affine is an identity")
+def _(folder):
+    path = by_itk(folder / "ct.mha")
+    kept = (line for line in path.read_bytes().split(b"\n", 20))
+    stated = (b"ElementSpacing", b"TransformMatrix", b"Offset")
+    return write(path, b"\n".join(line for line in kept if not line.startswith(stated)))
+
+
 @refused(".nrrd whose voxels are in another file", "in another file")
 def _(folder):
     return edited(by_itk(folder / "ct.nrrd"), (b"encoding: raw", b"encoding: raw\ndata file: ../secret.raw"))

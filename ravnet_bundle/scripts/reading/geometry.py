@@ -37,6 +37,13 @@ def check_claim(claimed: int, held: int, packed: bool, source: Path) -> None:
         raise CTError(f"{source}: {_size(claimed)} packed into {_size(held)}: no CT is as empty; is it damaged?")
 
 
+def doubts_about(affine: np.ndarray) -> tuple[str, ...]:
+    """Why the affine may not be the CT's: an identity, up to signs, is what programs write that know none."""
+    if np.allclose(np.abs(affine), np.eye(4)):
+        return ("The affine is an identity, which states nothing: spacing and axes may be wrong.",)
+    return ()
+
+
 def _size(count: int) -> str:
     power = min(3, max(0, (count.bit_length() - 1) // 10))
     return f"{count / 1024**power:.3g} {('bytes', 'KB', 'MB', 'GB')[power]}"

@@ -12,7 +12,7 @@ import itk
 import numpy as np
 
 from .errors import CTError, one_reason
-from .geometry import check_claim, check_shape
+from .geometry import check_claim, check_shape, doubts_about
 from .scan import Header, Scan
 
 TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # ITK's world is LPS
@@ -42,7 +42,7 @@ def header(scan: Scan) -> Header:
         for axis in range(3):
             affine[:3, axis] = np.asarray(found.GetDirection(axis))[:3] * found.GetSpacing(axis)
             affine[axis, 3] = found.GetOrigin(axis)
-        return Header(shape, TO_RAS @ affine)
+        return Header(shape, TO_RAS @ affine, doubts=doubts_about(affine))
 
 
 def planes(scan: Scan, found: Header) -> Iterator[np.ndarray]:

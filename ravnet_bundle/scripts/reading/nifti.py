@@ -17,7 +17,7 @@ import nibabel as nib
 import numpy as np
 
 from .errors import CTError, one_reason
-from .geometry import check_claim, check_shape
+from .geometry import check_claim, check_shape, doubts_about
 from .scan import Header, Scan
 
 EXTENSIONS = 2**26  # bytes of extensions that are skipped between header and voxels
@@ -81,8 +81,8 @@ def _affine(found: nib.Nifti1Header, path: Path) -> tuple[np.ndarray, tuple[str,
     affine = found.get_best_affine()
     if not found["sform_code"] and not found["qform_code"]:
         return affine, (), ("The header states no orientation (sform and qform codes 0): axes may be mirrored.",)
-    if np.allclose(np.abs(affine), np.eye(4)):
-        return affine, (), ("The affine is an identity, which states nothing: spacing and axes may be wrong.",)
+    if doubts := doubts_about(affine):
+        return affine, (), doubts
     if not found["sform_code"] or not found["qform_code"] or np.allclose(found.get_qform(), affine, atol=0.01):
         return affine, (), ()
     other = found.get_qform()
