@@ -88,12 +88,14 @@ def test_a_decathlons_patients_stay_on_one_side(tmp_path):
 def test_lits_is_found_in_nested_folders_packed_or_not(tmp_path):
     touch(tmp_path, "Training Batch 1/volume-0.nii", "Training Batch 1/segmentation-0.nii")
     touch(tmp_path, "Training Batch 2/volume-28.nii.gz", "masks/segmentation-28.nii.gz")
+    touch(tmp_path, "volume-90.nii", "segmentation-90.nii")
     touch(tmp_path, "test/volume-5.nii", "segmentation-6.nii", "volume-.nii", "my-volume-3.nii", "segmentation-3.nii")
     split = training_scans(tmp_path, test_share=0, validation_share=0)
     items = sorted((item for part in split.values() for item in part), key=lambda item: item["patient"])
     assert [(Path(item["image"]).name, Path(item["label"]).name) for item in items] == [
         ("volume-0.nii", "segmentation-0.nii"),
         ("volume-28.nii.gz", "segmentation-28.nii.gz"),
+        ("volume-90.nii", "segmentation-90.nii"),
     ]
 
 
@@ -110,10 +112,10 @@ def test_lits_scans_of_one_patient_stay_on_one_side_whatever_the_seed(tmp_path):
 
 @pytest.mark.parametrize("name", ["volume-{}", "liver_{}"])
 def test_lits_patients_are_known_by_their_names_in_other_layouts_too(name, tmp_path):
-    images_and_labels(tmp_path, [name.format(n) for n in (7, 8, 9, 10, 16)], suffix="_0000")
+    images_and_labels(tmp_path, [name.format(n) for n in (7, 8, 9, 10, 16, 20)], suffix="_0000")
     split = training_scans(tmp_path)
     assert_disjoint(split)
-    assert set.union(*(patients(split, part) for part in PARTS)) == {"lits_007", "lits_016"}
+    assert set.union(*(patients(split, part) for part in PARTS)) == {"lits_007", "lits_016", "lits_020"}
 
 
 @pytest.mark.parametrize("suffix", ["", "_0000"])
