@@ -108,7 +108,8 @@ class Resume:
         state = torch.load(self.path, map_location="cpu", weights_only=True) if self.path.exists() else None
         if "network" in self.objects:
             self.begin = next(self.objects["network"].parameters()).detach().cpu().clone()
-        if state and not same(state.get("begin", self.begin), self.begin):
+        before = state.get("begin", self.begin) if state else self.begin
+        if before.shape != self.begin.shape or not torch.allclose(before, self.begin, rtol=1e-5):
             logger.warning("%s is of a training that began with other weights: not resumed", self.path)
             state = None
         epochs = idist.all_gather(state["epoch"] if state else 0)
@@ -132,10 +133,6 @@ class Resume:
                 "--output_dir; --max_epochs makes this one longer.",
                 self.path,
             )
-
-
-def same(a: torch.Tensor, b: torch.Tensor) -> bool:
-    return a.shape == b.shape and torch.allclose(a, b, rtol=1e-5)
 
 
 class MeanOverRanks:
@@ -211,7 +208,7 @@ class SaveBest:
         if value > self.best:
             self.best = value
             # on the CPU: MONAI's exports and MONAI Label load it as it is, on machines without a GPU too
-            save_atomically({name: value.cpu() for name, value in self.network.state_dict().items()}, self.path)
+            save_atomically({name: tensor.cpu() for name, tensor in self.network.state_dict().items()}, self.path)
             logger.info("%s %.4f is the best so far: saved %s", self.metric, value, self.path)
 
 
