@@ -170,7 +170,7 @@ def eroded(inside: np.ndarray, spacing: np.ndarray, margin_mm: float) -> np.ndar
     The border of the array is no border of the mask.
     """
     halo = math.ceil(margin_mm / spacing[2])
-    step = max(halo, 2**22 // (inside.shape[0] * inside.shape[1]), 1)
+    step = max(halo, 2**21 // (inside.shape[0] * inside.shape[1]), 1)
     result = np.empty_like(inside)
     for z in range(0, inside.shape[2], step):
         start = max(0, z - halo)

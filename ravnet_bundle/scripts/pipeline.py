@@ -17,7 +17,7 @@ from torch.utils import serialization
 from .provenance import BUNDLE
 from .transforms import LargestComponentd
 
-SLAB = 16  # axial slices that are on their way at once
+SLAB = 8  # axial slices that are on their way at once
 
 
 class Segmentation(NamedTuple):
@@ -98,7 +98,8 @@ class Pipeline:
     @torch.inference_mode()
     def predict(self, slices: np.ndarray) -> np.ndarray:
         """The network's probabilities for slices as it sees them: float32, `(N, X', Y') -> (N, X', Y')`."""
-        logits = self.inferer(torch.from_numpy(slices)[:, None].to(self.device), self.network).cpu()
+        parts = torch.from_numpy(slices)[:, None].split(self.inferer.batch_size)
+        logits = torch.cat([self.inferer(part.to(self.device), self.network).cpu() for part in parts])
         return self.activate({"pred": logits})["pred"][:, 0].numpy()
 
 
