@@ -3,10 +3,16 @@
 `python -m hostile` in `tests/` writes the table to the bundle's docs.
 """
 
-from . import archives, dicoms, images
+from . import archives, dicoms, folders, images, nrrd
 from .case import Case
 
-CASES: tuple[Case, ...] = (*images.CASES, *dicoms.CASES, *archives.CASES)
+CASES: tuple[Case, ...] = (
+    *images.CASES,
+    *nrrd.CASES,
+    *dicoms.CASES,
+    *folders.CASES,
+    *archives.CASES,
+)
 assert len({case.name for case in CASES}) == len(CASES)
 
 HEAD = """# Malformed and hostile input

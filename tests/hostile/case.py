@@ -83,3 +83,8 @@ def save(path: Path, array: np.ndarray | None = None, affine: np.ndarray = AFFIN
             header[name][0] = value
         path.write_bytes(content)
     return path
+
+
+def write(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path

@@ -5,15 +5,11 @@ import zlib
 
 import numpy as np
 import pydicom
-from dicom import compress, rewrite, write_series
-from pydicom.dataset import Dataset
+from dicom import compress, write_series
 from pydicom.uid import (
     UID,
     EnhancedCTImageStorage,
     HTJ2KLossless,
-    MediaStorageDirectoryStorage,
-    SecondaryCaptureImageStorage,
-    generate_uid,
 )
 
 from .case import AFFINE, Table, ct
@@ -280,97 +276,3 @@ def _(folder):
     for file in files[1:]:
         file.unlink()
     return files[0].parent
-
-
-@refused("a DICOM localizer by its file", "localizer")
-def _(folder):
-    beside(folder, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
-    return next((folder / "dicom").glob("Z*"))
-
-
-# what lies beside the slices
-
-
-def beside(folder, **tags):
-    """A series with two more files in its folder that have these tags."""
-    files = series(folder)
-    more = write_series(ct()[:, :, :2], AFFINE, folder / "more", change=some(None, **tags))
-    for number, file in enumerate(more):
-        file.rename(files[0].parent / f"Z{number}")
-    (folder / "more").rmdir()
-    return files[0].parent
-
-
-for what, tags in (
-    ("localizer", {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"], "ImageOrientationPatient": TURNED}),
-    ("secondary capture image storage", {"SOPClassUID": SecondaryCaptureImageStorage}),
-    ("modality SR", {"Modality": "SR"}),
-    ("modality PT", {"Modality": "PT"}),
-):
-    read(f"DICOM folder with two files beside it: {what}", f"2 DICOM files beside it set aside ({what})")(
-        lambda folder, tags=tags: beside(folder, **tags)
-    )
-
-
-@read("DICOM series with a localizer under the same SeriesInstanceUID", "beside it set aside (localizer)")
-def _(folder):
-    place = beside(folder, ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"], ImageOrientationPatient=TURNED)
-    uid = pydicom.dcmread(place / "IM0000").SeriesInstanceUID
-    for file in place.glob("Z*"):
-        rewrite(file, SeriesInstanceUID=uid)
-    return place
-
-
-@read("DICOM folder with a DICOMDIR, text and a picture beside it", "beside it set aside (DICOMDIR)")
-def _(folder):
-    files = series(folder)
-    ds = pydicom.dcmread(files[0], stop_before_pixels=True)
-    listing = Dataset()
-    listing.file_meta = ds.file_meta
-    listing.file_meta.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
-    listing.save_as(files[0].parent / "DICOMDIR", enforce_file_format=True)
-    (files[0].parent / "readme.txt").write_text("x")
-    (files[0].parent / "key.png").write_bytes(b"\x89PNG")
-    return files[0].parent
-
-
-@read("DICOM series with doubled slices, the same pixels", "2 doubled slices dropped")
-def _(folder):
-    files = series(folder)
-    for file in files[3:5]:
-        copy = files[0].parent / f"{file.name}_copy"
-        copy.write_bytes(file.read_bytes())
-        rewrite(copy, SOPInstanceUID=generate_uid())
-    return files[0].parent
-
-
-@refused("DICOM series with a doubled slice of other pixels", "missing, doubled")
-def _(folder):
-    files = series(folder)
-    copy = files[0].parent / "copy"
-    copy.write_bytes(files[3].read_bytes())
-    rewrite(copy, PixelData=bytes(960))
-    return files[0].parent
-
-
-@read("two CT series in one folder", scans=2)
-def _(folder):
-    series(folder)
-    for file in series(folder, some(None, SeriesNumber=7), name="more"):
-        file.rename(folder / "dicom" / f"B{file.name}")
-    (folder / "more").rmdir()
-    return folder / "dicom"
-
-
-@read("one CT series in two folders")
-def _(folder):
-    files = series(folder)
-    (folder / "dicom" / "b").mkdir()
-    for file in files[6:]:
-        file.rename(folder / "dicom" / "b" / file.name)
-    return folder / "dicom"
-
-
-@read("a DICOM series by one of its files")
-def _(folder):
-    return series(folder)[4]
