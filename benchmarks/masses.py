@@ -24,10 +24,10 @@ sys.path.insert(0, str(BUNDLE))
 
 from monai.data import MetaTensor  # noqa: E402  (the bundle's root is on the path first)
 from scipy.ndimage import gaussian_filter  # noqa: E402
+from verdict import upright  # noqa: E402
 
 from scripts.datasets import scan_name, training_scans  # noqa: E402
 from scripts.pipeline import Pipeline  # noqa: E402
-from scripts.reading import load  # noqa: E402
 
 SEEDS = (1, 2)
 META = {"original_channel_dim": "no_channel"}
@@ -36,9 +36,7 @@ META = {"original_channel_dim": "no_channel"}
 def scans(folder: str) -> Iterator[tuple[str, np.ndarray, np.ndarray, np.ndarray]]:
     """Name, HU `(X, Y, Z)`, liver `(X, Y, Z)` and affine of each validation scan, towards R, A, S."""
     for item in training_scans(folder)["validation"]:
-        volume = load(item["image"])
-        ct = nib.as_closest_canonical(nib.Nifti1Image(np.asarray(volume, np.float32), volume.affine.numpy()))
-        label = nib.as_closest_canonical(nib.load(item["label"]))
+        ct, label = upright(item)
         hu = np.ascontiguousarray(ct.get_fdata(dtype=np.float32))  # turned views have no tensor
         yield scan_name(item["image"]), hu, np.asarray(label.dataobj) > 0, ct.affine
 

@@ -19,7 +19,7 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,13 +53,18 @@ class Case(NamedTuple):
     affine: np.ndarray
 
 
+def upright(item: Mapping[str, str]) -> tuple[nib.Nifti1Image, nib.Nifti1Image]:
+    """A labelled scan's HU, float32, and its label, both towards R, A, S."""
+    volume = load(item["image"])
+    ct = nib.Nifti1Image(np.asarray(volume, np.float32), volume.affine.numpy())
+    return nib.as_closest_canonical(ct), nib.as_closest_canonical(nib.load(item["label"]))
+
+
 def scans(folder: str, also: Sequence[Sequence[str]]) -> Iterator[Case]:
     """The data's scans, and other pairs of image and label, towards R, A, S and thinned to slices about 8 mm apart."""
     parts = training_scans(folder) | {"other": [{"image": image, "label": label} for image, label in also]}
     for part, item in ((part, item) for part, items in parts.items() for item in items):
-        volume = load(item["image"])
-        ct = nib.as_closest_canonical(nib.Nifti1Image(np.asarray(volume, np.float32), volume.affine.numpy()))
-        label = nib.as_closest_canonical(nib.load(item["label"]))
+        ct, label = upright(item)
         thin = np.s_[:, :, :: max(1, round(8 / ct.header.get_zooms()[2]))]
         ct, liver = ct.slicer[thin], np.asarray(label.dataobj)[thin] > 0
         yield Case(scan_name(item["image"]), part, ct.get_fdata(dtype=np.float32), liver, ct.affine)
