@@ -123,7 +123,8 @@ def body() -> dict[str, torch.Tensor]:
 
 
 def test_ellipses_beside_the_liver_leave_it_alone():
-    drawn = RandEllipsesd("image", "label", prob=1.0, number=1, opacity=(0.5, 0.5)).set_random_state(0)
+    drawn = RandEllipsesd("image", "label", prob=1.0, number=1, opacity=(0.5, 0.5), texture=(0.0, 0.0))
+    drawn.set_random_state(0)
     levels, shares = [], []
     for _ in range(40):
         before = body()
@@ -139,7 +140,8 @@ def test_ellipses_beside_the_liver_leave_it_alone():
 
 
 def test_ellipses_without_a_label_lie_on_the_liver_too_and_are_at_most_number():
-    drawn = RandEllipsesd("image", prob=1.0, number=3, radius=(2.0, 4.0), opacity=(1.0, 1.0)).set_random_state(0)
+    drawn = RandEllipsesd("image", prob=1.0, radius=(2.0, 4.0), opacity=(1.0, 1.0), texture=(0.0, 0.0))
+    drawn.set_random_state(0)
     counts, on_liver = set(), 0
     for _ in range(60):
         result = drawn(body())
@@ -148,6 +150,22 @@ def test_ellipses_without_a_label_lie_on_the_liver_too_and_are_at_most_number():
         on_liver += bool((result["image"] != body()["image"])[body()["label"] > 0].any())
     assert {1, 2, 3} <= counts and max(counts) == 3
     assert on_liver > 10
+
+
+def test_an_ellipse_has_noise_of_its_own_in_grains_of_one_to_eight_pixels():
+    options = {"number": 1, "radius": (30.0, 40.0), "brightness": (0.5, 0.5), "opacity": (1.0, 1.0)}
+    drawn = RandEllipsesd("image", prob=1.0, texture=(0.08, 0.08), **options).set_random_state(0)
+    flat = {"image": torch.full((1, 96, 96), 0.2)}
+    spreads, steps = [], []
+    for _ in range(40):
+        image = drawn(flat)["image"]
+        inside = image[0] != 0.2
+        assert image[0][inside].mean() == pytest.approx(0.5, abs=0.03)
+        spreads.append(image[0][inside].std())
+        pairs = inside[1:] & inside[:-1]
+        steps.append((image[0, 1:] - image[0, :-1])[pairs].std())
+    assert 0.075 < max(spreads) < 0.085 and min(spreads) > 0.04
+    assert max(steps) == pytest.approx(0.08 * 2**0.5, rel=0.1) and min(steps) < 0.02  # every pixel by itself; smooth
 
 
 def test_ellipses_are_drawn_by_their_probability_and_an_empty_slice_is_no_error():
@@ -168,3 +186,43 @@ def test_all_but_the_largest_component_of_a_probability_is_set_to_none():
     assert torch.equal(kept[0, :6], before[0, :6]) and not kept[0, 6:].any()
     assert torch.equal(probability, before)
     assert not LargestComponentd("pred", threshold=0.95)({"pred": before})["pred"].ne(before).any()
+
+
+def two_blocks(mm=(2.0, 2.0, 2.0)):
+    """A block of 20 x 20 x 20 voxels, a thread of 2 x 2 from it, and a block of 10 x 10 x 10 on the thread's end."""
+    probability = torch.zeros(1, 60, 30, 30)
+    probability[0, 5:25, 5:25, 5:25] = 0.9
+    probability[0, 25:40, 14:16, 14:16] = 0.9
+    probability[0, 40:50, 10:20, 10:20] = 0.9
+    return {"pred": probability, "image": MetaTensor(probability, affine=torch.diag(torch.tensor([*mm, 1.0])))}
+
+
+def test_what_hangs_on_the_liver_by_a_thread_is_cut_off():
+    data = two_blocks()
+    before = data["pred"].clone()
+    assert torch.equal(LargestComponentd("pred")(data)["pred"], before)
+    kept = LargestComponentd("pred", opening_mm=5.0)(data)["pred"]
+    assert torch.equal(data["pred"], before)
+    assert not kept[0, 25:].any()
+    lost = (before[0, :25] - kept[0, :25]).count_nonzero()
+    assert 0 < lost < 0.03 * 20**3  # a block's edges and corners hold no ball
+    assert torch.equal(kept[0, 5:25, 9:21, 9:21], before[0, 5:25, 9:21, 9:21])
+
+
+def test_the_ball_is_measured_in_millimetres():
+    cut = LargestComponentd("pred", opening_mm=5.0)
+    assert cut(two_blocks(mm=(2.0, 6.0, 6.0)))["pred"][0, 45, 15, 15] == 0.9  # a thread of 12 mm
+    assert not cut(two_blocks(mm=(2.0, 6.0, 2.0)))["pred"][0, 45, 15, 15]
+
+
+def test_a_liver_thinner_than_the_ball_and_one_that_the_scan_cuts_off_stay():
+    data = two_blocks()
+    data["pred"] = torch.zeros(1, 60, 30, 30)
+    data["pred"][0, 5:9, 5:9] = 0.9
+    data["pred"][0, 20:30, 20:22, 3:5] = 0.8
+    kept = LargestComponentd("pred", opening_mm=5.0)(data)["pred"]
+    assert kept[0, 5:9, 5:9].all() and not kept[0, 20:30].any()  # no ball fits: the largest component
+    data["pred"] = torch.full((1, 60, 30, 30), 0.9)
+    assert LargestComponentd("pred", opening_mm=5.0)(data)["pred"].all()
+    data["pred"][0, :, :, 2:] = 0.0  # two slices at the scan's end: above may be more
+    assert LargestComponentd("pred", opening_mm=3.0)(data)["pred"][..., :2].all()

@@ -86,7 +86,8 @@ class Pipeline:
         image = image.half()
         probability = torch.as_tensor(np.asarray(self.activate({"pred": logits})["pred"]))
         del logits
-        chosen = self.choose({"pred": probability})["pred"].split(depths, dim=-1)
+        grid = MetaTensor(torch.empty(0), affine=affine)
+        chosen = self.choose({"pred": probability, self.key: grid})["pred"].split(depths, dim=-1)
         mask = np.zeros(ct.shape, dtype=np.uint8)
         for place, piece, trace in zip(places, chosen, traces, strict=True):
             if not self.decide({"pred": piece})["pred"].any():  # nor will a value between these be liver

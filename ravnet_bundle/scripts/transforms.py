@@ -7,9 +7,10 @@ from collections.abc import Hashable, Mapping
 import numpy as np
 import torch
 from monai.config import KeysCollection
+from monai.data.utils import affine_to_spacing
 from monai.transforms import KeepLargestConnectedComponent, MapTransform, Randomizable, RandomizableTransform
 from monai.transforms import Spacingd as MonaiSpacingd
-from monai.transforms.utils import generate_spatial_bounding_box
+from monai.transforms.utils import distance_transform_edt, generate_spatial_bounding_box
 
 
 class Spacingd(MonaiSpacingd):
@@ -86,6 +87,8 @@ class RandEllipsesd(RandomizableTransform, MapTransform):
         radius: of the half-axes, smallest and greatest, in pixels.
         brightness: an ellipse's value, least and greatest; 1 is the window's upper end.
         opacity: how much of the brightness is the ellipse's; the rest is what lies under it, with its texture.
+        texture: standard deviation of the ellipse's own noise, least and greatest; its grain is 1 to 8 pixels. Without
+            it an opaque ellipse is known by its lack of noise, which tells nothing about a real mass.
     """
 
     def __init__(
@@ -97,11 +100,18 @@ class RandEllipsesd(RandomizableTransform, MapTransform):
         radius: tuple[float, float] = (4.0, 40.0),
         brightness: tuple[float, float] = (0.0, 1.4),
         opacity: tuple[float, float] = (0.6, 1.0),
+        texture: tuple[float, float] = (0.0, 0.1),
     ):
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, prob)
         self.label_key, self.number, self.radius = label_key, number, radius
-        self.brightness, self.opacity = brightness, opacity
+        self.brightness, self.opacity, self.texture = brightness, opacity, texture
+
+    def noise(self, shape: tuple[int, int]) -> torch.Tensor:
+        """`(1, X, Y)`, of mean 0 and standard deviation 1 where its grain begins, and less between."""
+        grain = self.R.randint(1, 9)
+        coarse = self.R.standard_normal((1, 1, *(-(-n // grain) for n in shape))).astype(np.float32)
+        return torch.nn.functional.interpolate(torch.from_numpy(coarse), shape, mode="bilinear")[0]
 
     def ellipse(self, image: torch.Tensor) -> torch.Tensor:
         """`(1, X, Y)`, true inside one ellipse whose centre is some pixel above 0, which air is not."""
@@ -125,26 +135,49 @@ class RandEllipsesd(RandomizableTransform, MapTransform):
                 if self.label_key is not None:
                     inside = inside & (result[self.label_key] == 0)
                 brightness, opacity = self.R.uniform(*self.brightness), self.R.uniform(*self.opacity)
-                result[key] = torch.where(inside, opacity * brightness + (1 - opacity) * image, image)
+                own = brightness + self.R.uniform(*self.texture) * self.noise(image.shape[1:]).to(image.device)
+                result[key] = torch.where(inside, opacity * own + (1 - opacity) * image, image)
         return result
 
 
 class LargestComponentd(MapTransform):
-    """Sets probabilities to 0 in all connected components of `probability >= threshold` but the largest.
+    """Sets probabilities to 0 outside the largest connected component of `probability >= threshold`.
 
     MONAI's `KeepLargestConnectedComponentd` wants a mask. On probabilities it works before they are resampled to the
     CT's own grid, where labelling costs several times the voxels. What lies below the threshold stays as it is, so
     that the kept component's border, found later by interpolation, does not move.
 
+    A network that sees axial slices one by one knows nothing of their neighbours: what it finds in one of them alone,
+    and what hangs on the liver by a thread, is not liver. With `opening_mm` the component is that of the morphological
+    opening by a ball: a voxel stays if it lies in a ball of this radius that is found as a whole (up to the volume's
+    end, where the liver may go on). Where no ball fits, the component is that of what was found.
+
     Args:
         keys: probabilities, `(1, X, Y, Z)`.
+        image_key: the image on their grid, whose affine tells the size of a voxel.
+        opening_mm: radius of the ball, mm; 0: no opening.
         threshold: of the mask.
     """
 
-    def __init__(self, keys: KeysCollection, threshold: float = 0.5):
+    def __init__(self, keys: KeysCollection, image_key: str = "image", opening_mm: float = 0.0, threshold: float = 0.5):
         super().__init__(keys)
-        self.threshold = threshold
+        self.image_key, self.opening_mm, self.threshold = image_key, opening_mm, threshold
         self.largest = KeepLargestConnectedComponent()
+
+    def chosen(self, found: torch.Tensor, spacing: list[float]) -> torch.Tensor:
+        """The part of `found`, boolean `(1, X, Y, Z)`, that stays."""
+        if self.opening_mm:
+            core = self._distance(found, spacing) > self.opening_mm
+            if core.any():
+                return found & (self._distance(~self.largest(core), spacing) <= self.opening_mm)
+        return self.largest(found.clone())  # it works in place
+
+    @staticmethod
+    def _distance(inside: torch.Tensor, spacing: list[float]) -> torch.Tensor:
+        """Millimetres to the nearest voxel that is not inside; infinite where there is none."""
+        if inside.all():
+            return torch.full(inside.shape, torch.inf)
+        return torch.as_tensor(distance_transform_edt(inside, sampling=spacing))
 
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
         result = dict(data)
@@ -152,9 +185,10 @@ class LargestComponentd(MapTransform):
             found = result[key] >= self.threshold
             if not found.any():
                 continue
-            start, end = generate_spatial_bounding_box(found)
+            start, end = generate_spatial_bounding_box(found, margin=1, allow_smaller=True)  # edges are seen
             box = (slice(None), *map(slice, start, end))  # labelling a volume of nothing takes as long as of something
-            dropped = found[box] & ~self.largest(found[box].clone())  # it works in place
+            spacing = affine_to_spacing(result[self.image_key].affine).tolist() if self.opening_mm else []
+            dropped = found[box] & ~self.chosen(found[box], spacing)
             result[key] = result[key].clone()
             result[key][box].masked_fill_(dropped, 0.0)
         return result
