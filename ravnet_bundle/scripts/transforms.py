@@ -176,7 +176,7 @@ class LargestComponentd(MapTransform):
     def _distance(inside: torch.Tensor, spacing: list[float]) -> torch.Tensor:
         """Millimetres to the nearest voxel that is not inside; infinite where there is none."""
         if inside.all():
-            return torch.full(inside.shape, torch.inf)
+            return torch.full(inside.shape, torch.inf, device=inside.device)
         return torch.as_tensor(distance_transform_edt(inside, sampling=spacing))
 
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
@@ -185,7 +185,8 @@ class LargestComponentd(MapTransform):
             found = result[key] >= self.threshold
             if not found.any():
                 continue
-            start, end = generate_spatial_bounding_box(found, margin=1, allow_smaller=True)  # edges are seen
+            # one voxel more on each side that the volume has: there the distances end
+            start, end = generate_spatial_bounding_box(found, margin=1, allow_smaller=True)
             box = (slice(None), *map(slice, start, end))  # labelling a volume of nothing takes as long as of something
             spacing = affine_to_spacing(result[self.image_key].affine).tolist() if self.opening_mm else []
             dropped = found[box] & ~self.chosen(found[box], spacing)
