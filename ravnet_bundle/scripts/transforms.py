@@ -87,8 +87,6 @@ class RandEllipsesd(RandomizableTransform, MapTransform):
         radius: of the half-axes, smallest and greatest, in pixels.
         brightness: an ellipse's value, least and greatest; 1 is the window's upper end.
         opacity: how much of the brightness is the ellipse's; the rest is what lies under it, with its texture.
-        texture: standard deviation of the ellipse's own noise, least and greatest; its grain is 1 to 8 pixels. Without
-            it an opaque ellipse is known by its lack of noise, which tells nothing about a real mass.
     """
 
     def __init__(
@@ -100,18 +98,11 @@ class RandEllipsesd(RandomizableTransform, MapTransform):
         radius: tuple[float, float] = (4.0, 40.0),
         brightness: tuple[float, float] = (0.0, 1.4),
         opacity: tuple[float, float] = (0.6, 1.0),
-        texture: tuple[float, float] = (0.0, 0.1),
     ):
         MapTransform.__init__(self, keys)
         RandomizableTransform.__init__(self, prob)
         self.label_key, self.number, self.radius = label_key, number, radius
-        self.brightness, self.opacity, self.texture = brightness, opacity, texture
-
-    def noise(self, shape: tuple[int, int]) -> torch.Tensor:
-        """`(1, X, Y)`, of mean 0 and standard deviation 1 where its grain begins, and less between."""
-        grain = self.R.randint(1, 9)
-        coarse = self.R.standard_normal((1, 1, *(-(-n // grain) for n in shape))).astype(np.float32)
-        return torch.nn.functional.interpolate(torch.from_numpy(coarse), shape, mode="bilinear")[0]
+        self.brightness, self.opacity = brightness, opacity
 
     def ellipse(self, image: torch.Tensor) -> torch.Tensor:
         """`(1, X, Y)`, true inside one ellipse whose centre is some pixel above 0, which air is not."""
@@ -135,8 +126,7 @@ class RandEllipsesd(RandomizableTransform, MapTransform):
                 if self.label_key is not None:
                     inside = inside & (result[self.label_key] == 0)
                 brightness, opacity = self.R.uniform(*self.brightness), self.R.uniform(*self.opacity)
-                own = brightness + self.R.uniform(*self.texture) * self.noise(image.shape[1:]).to(image.device)
-                result[key] = torch.where(inside, opacity * own + (1 - opacity) * image, image)
+                result[key] = torch.where(inside, opacity * brightness + (1 - opacity) * image, image)
         return result
 
 
