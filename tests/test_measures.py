@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation
 
-from scripts.measures import body_surface_m2, eroded, measure, standard_volumes_ml
+from scripts.measures import body_surface_m2, measure, standard_volumes_ml
 from scripts.phantom import make_phantom
+from scripts.transforms import eroded
 
 
 def rotation(*degrees):

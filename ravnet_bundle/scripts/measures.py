@@ -7,7 +7,8 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from scipy.ndimage import distance_transform_edt
+
+from .transforms import eroded
 
 PADDING = -1024.0  # HU at or below it is no measurement: what scanners and readers put where nothing was seen
 CUT_CM2 = 1.0  # a smaller face at the border of the view hides a tip of less than a millilitre
@@ -162,23 +163,6 @@ def _extents(inside: np.ndarray, box: tuple[slice, ...], affine: np.ndarray) -> 
             (np.ptp(world, axis=0) + np.abs(np.asarray(affine)[:3, :3]).sum(axis=1)).tolist(),
         )
     )
-
-
-def eroded(inside: np.ndarray, spacing: np.ndarray, margin_mm: float) -> np.ndarray:
-    """The voxels whose centre lies more than `margin_mm` from every centre outside; slab by slab, to bound the memory.
-
-    The border of the array is no border of the mask.
-    """
-    halo = math.ceil(margin_mm / spacing[2])
-    step = max(halo, 2**21 // (inside.shape[0] * inside.shape[1]), 1)
-    result = np.empty_like(inside)
-    for z in range(0, inside.shape[2], step):
-        start = max(0, z - halo)
-        slab = inside[..., start : z + step + halo]
-        # without any voxel outside, scipy's distances are undefined
-        deep = slab if slab.all() else distance_transform_edt(slab, sampling=spacing) > margin_mm
-        result[..., z : z + step] = deep[..., z - start : z - start + step]
-    return result
 
 
 def _intensities(hu: np.ndarray, inside: np.ndarray, box: tuple[slice, ...], spacing: np.ndarray) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping
 
 import numpy as np
@@ -10,7 +11,8 @@ from monai.config import KeysCollection
 from monai.data.utils import affine_to_spacing
 from monai.transforms import KeepLargestConnectedComponent, MapTransform, Randomizable, RandomizableTransform
 from monai.transforms import Spacingd as MonaiSpacingd
-from monai.transforms.utils import distance_transform_edt, generate_spatial_bounding_box
+from monai.transforms.utils import generate_spatial_bounding_box
+from scipy.ndimage import distance_transform_edt
 
 
 class Spacingd(MonaiSpacingd):
@@ -130,6 +132,23 @@ class RandEllipsesd(RandomizableTransform, MapTransform):
         return result
 
 
+def eroded(inside: np.ndarray, spacing: np.ndarray, margin_mm: float) -> np.ndarray:
+    """The voxels whose centre lies more than `margin_mm` from every centre outside; slab by slab, to bound the memory.
+
+    The border of the array is no border of the mask.
+    """
+    halo = math.ceil(margin_mm / spacing[2])
+    step = max(halo, 2**21 // (inside.shape[0] * inside.shape[1]), 1)
+    result = np.empty_like(inside)
+    for z in range(0, inside.shape[2], step):
+        start = max(0, z - halo)
+        slab = inside[..., start : z + step + halo]
+        # without any voxel outside, scipy's distances are undefined
+        deep = slab if slab.all() else distance_transform_edt(slab, sampling=spacing) > margin_mm
+        result[..., z : z + step] = deep[..., z - start : z - start + step]
+    return result
+
+
 class LargestComponentd(MapTransform):
     """Sets probabilities to 0 outside the largest connected component of `probability >= threshold`.
 
@@ -137,10 +156,10 @@ class LargestComponentd(MapTransform):
     CT's own grid, where labelling costs several times the voxels. What lies below the threshold stays as it is, so
     that the kept component's border, found later by interpolation, does not move.
 
-    A network that sees axial slices one by one knows nothing of their neighbours: what it finds in one of them alone,
-    and what hangs on the liver by a thread, is not liver. With `opening_mm` the component is that of the morphological
-    opening by a ball: a voxel stays if it lies in a ball of this radius that is found as a whole (up to the volume's
-    end, where the liver may go on). Where no ball fits, the component is that of what was found.
+    A network that sees axial slices one by one knows nothing of their neighbours, and what hangs on the liver by a
+    thread is not liver. With `opening_mm` the component is that of the morphological opening by a ball: a voxel stays
+    if it lies in a ball of this radius that is found as a whole (up to the volume's end, where the liver may go on).
+    Slices farther apart than the radius are opened each by itself. Where no ball fits, nothing is opened.
 
     Args:
         keys: probabilities, `(1, X, Y, Z)`.
@@ -154,20 +173,14 @@ class LargestComponentd(MapTransform):
         self.image_key, self.opening_mm, self.threshold = image_key, opening_mm, threshold
         self.largest = KeepLargestConnectedComponent()
 
-    def chosen(self, found: torch.Tensor, spacing: list[float]) -> torch.Tensor:
+    def chosen(self, found: torch.Tensor, spacing: np.ndarray | None) -> torch.Tensor:
         """The part of `found`, boolean `(1, X, Y, Z)`, that stays."""
         if self.opening_mm:
-            core = self._distance(found, spacing) > self.opening_mm
+            core = torch.from_numpy(eroded(found[0].cpu().numpy(), spacing, self.opening_mm))[None]
             if core.any():
-                return found & (self._distance(~self.largest(core), spacing) <= self.opening_mm)
+                far = eroded(~self.largest(core)[0].numpy(), spacing, self.opening_mm)
+                return found & torch.from_numpy(~far)[None].to(found.device)
         return self.largest(found.clone())  # it works in place
-
-    @staticmethod
-    def _distance(inside: torch.Tensor, spacing: list[float]) -> torch.Tensor:
-        """Millimetres to the nearest voxel that is not inside; infinite where there is none."""
-        if inside.all():
-            return torch.full(inside.shape, torch.inf, device=inside.device)
-        return torch.as_tensor(distance_transform_edt(inside, sampling=spacing))
 
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
         result = dict(data)
@@ -175,10 +188,10 @@ class LargestComponentd(MapTransform):
             found = result[key] >= self.threshold
             if not found.any():
                 continue
-            # one voxel more on each side that the volume has: there the distances end
+            # with the voxels around it, where the volume has any: they are what the erosion begins at
             start, end = generate_spatial_bounding_box(found, margin=1, allow_smaller=True)
             box = (slice(None), *map(slice, start, end))  # labelling a volume of nothing takes as long as of something
-            spacing = affine_to_spacing(result[self.image_key].affine).tolist() if self.opening_mm else []
+            spacing = np.asarray(affine_to_spacing(result[self.image_key].affine)) if self.opening_mm else None
             dropped = found[box] & ~self.chosen(found[box], spacing)
             result[key] = result[key].clone()
             result[key][box].masked_fill_(dropped, 0.0)
