@@ -7,16 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from studies import COMMAND, ROOT, ravnet
 
 from ravnet_bundle.scripts.phantom import make_phantom, save_phantom
 from ravnet_bundle.scripts.shards import Shard
-
-ROOT = Path(__file__).resolve().parents[1]
-
-
-def ravnet(*arguments, **more) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "ravnet_bundle.scripts.cli", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, **more)
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +107,7 @@ def test_a_dry_run_of_a_shard_tells_its_studies_alone(ct, tmp_path):
 
 def test_the_folder_that_one_is_in_can_be_the_output(ct, tmp_path):
     """It is empty, and the command tries whether it can be written to."""
-    command = [sys.executable, "-m", "ravnet_bundle.scripts.cli", "segment", str(ct), "-o", ".", "--fast"]
+    command = [*COMMAND, "segment", str(ct), "-o", ".", "--fast"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
     assert ended.returncode == 0, ended.stderr

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_segment import BUNDLE, ROOT, contents, debris
+from studies import BUNDLE, ROOT, contents, debris
 
 from ravnet_bundle import segment
 from ravnet_bundle.scripts.claims import Claim
