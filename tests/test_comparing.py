@@ -53,14 +53,17 @@ def compare(phantoms: Path, output: Path, networks: list[str], **more) -> None:
 
 
 @pytest.fixture(scope="module")
-def whole(phantoms, tmp_path_factory) -> tuple[Path, dict[str, list[float]]]:
-    """The folder of a comparison, and each network's training batches by their sums."""
+def whole(phantoms, tmp_path_factory) -> tuple[Path, dict[torch.nn.Module, list[float]]]:
+    """The folder of a comparison, and each network's training batches by their sums.
+
+    The networks themselves are the keys: one that is gone may lend its id to the next.
+    """
     output, batches = tmp_path_factory.mktemp("whole"), defaultdict(list)
     forward = AxialInferer._forward
 
     def watch(self, x, network, *args, **kwargs):
         if network.training:
-            batches[id(network)].append(float(x.sum()))
+            batches[network].append(float(x.sum()))
         return forward(self, x, network, *args, **kwargs)
 
     with pytest.MonkeyPatch.context() as patch:
