@@ -14,6 +14,7 @@ from monai.data import MetaTensor
 from monai.transforms import Activationsd, AsDiscreted, Compose, SaveImaged
 from torch.utils import serialization
 
+from .diffusion import TissueDiffusiond
 from .provenance import BUNDLE
 from .transforms import LargestComponentd
 
@@ -26,7 +27,7 @@ class Segmentation(NamedTuple):
     Attributes:
         mask: uint8, 0 and 1, on the CT's own grid `(X, Y, Z)`.
         image: float16, what the network saw, 0..1, on its own grid `(X', Y', Z')`, axes towards R, A, S.
-        probability: float32, what it answered, on the same grid, before the largest component was chosen.
+        probability: float32, what it answered, on the same grid, before anything in three dimensions.
         affine: of that grid, 4 x 4, RAS world, mm.
     """
 
@@ -39,9 +40,9 @@ class Segmentation(NamedTuple):
 class Pipeline:
     """Opens `configs/inference.json` once, with its network and weights, and segments one loaded CT after the other.
 
-    The config's transforms treat axial slices one by one, but for the largest component: so they run on slabs of
-    slices, and that one on the whole probability, which is small on the network's grid. The mask is the same, bit for
-    bit, as the one that `python -m monai.bundle run --config_file configs/inference.json` writes.
+    The config's transforms treat axial slices one by one, but for the choice of components and the diffusion: so they
+    run on slabs of slices, and these on the whole probability, which is small on the network's grid. The mask is the
+    same, bit for bit, as the one that `python -m monai.bundle run --config_file configs/inference.json` writes.
 
     Args:
         overrides: keys of the config and their values, such as `{"device": "cpu", "pixel_size": 3.0}`.
@@ -62,9 +63,10 @@ class Pipeline:
         after = list(parser.get_parsed_content("postprocessing").transforms)
         # what its Invertd undoes is the preprocessing whose transforms left their trace in the slab
         self.activate = Compose([step for step in after if isinstance(step, Activationsd)])
-        self.choose = Compose([step for step in after if isinstance(step, LargestComponentd)])
+        three_dimensional = (LargestComponentd, TissueDiffusiond)
+        self.choose = Compose([step for step in after if isinstance(step, three_dimensional)])
         self.decide = Compose([step for step in after if isinstance(step, AsDiscreted)])
-        rest = (Activationsd, LargestComponentd, SaveImaged)
+        rest = (Activationsd, *three_dimensional, SaveImaged)
         self.restore = Compose([step for step in after if not isinstance(step, rest)])
 
     @torch.inference_mode()
@@ -83,18 +85,17 @@ class Pipeline:
             depths.append(slab.shape[3])
         affine = traces[0].affine
         logits = self.inferer(MetaTensor(image[None], affine=affine).to(self.device), self.network)[0].cpu()
-        image = image.half()
         probability = torch.as_tensor(np.asarray(self.activate({"pred": logits})["pred"]))
         del logits
-        grid = MetaTensor(torch.empty(0), affine=affine)
-        chosen = self.choose({"pred": probability, self.key: grid})["pred"].split(depths, dim=-1)
+        whole = {"pred": probability, self.key: MetaTensor(image, affine=affine)}
+        chosen = self.choose(whole)["pred"].split(depths, dim=-1)
         mask = np.zeros(ct.shape, dtype=np.uint8)
         for place, piece, trace in zip(places, chosen, traces, strict=True):
             if not self.decide({"pred": piece})["pred"].any():  # nor will a value between these be liver
                 continue
             restored = self.restore({"pred": MetaTensor(piece, meta=trace.meta), self.key: trace})["pred"]
             mask[_at(axis, place)] = restored[0].numpy()
-        return Segmentation(mask, image[0].numpy(), probability[0].numpy(), np.asarray(affine, dtype=float))
+        return Segmentation(mask, image[0].half().numpy(), probability[0].numpy(), np.asarray(affine, dtype=float))
 
     @torch.inference_mode()
     def predict(self, slices: np.ndarray) -> np.ndarray:
