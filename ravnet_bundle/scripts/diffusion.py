@@ -23,13 +23,13 @@ MOST = 1 / 3  # of the mask's size; what would change more is no correction, but
 class TissueDiffusiond(MapTransform):
     """Corrects a liver where a whole part of it, or beside it, belongs by its tissue to the other side.
 
-    A network that sees axial slices one by one calls the same mass liver in one slice and not in the next, or a lobe's
-    end where it reaches over the spleen. Here each voxel asks where a random walker that starts in it ends, who crosses
-    from tissue to like tissue easily and an edge hardly, and stops at any step with a small probability: the share of
-    walks that end in the liver that was found (Grady, Multilabel Random Walker Image Segmentation Using Prior Models,
-    CVPR 2005; here for two labels, the mask as the prior). It solves (L + 1 / l^2) x = m / l^2 for the mask m, where the
-    Laplacian L has the weights exp(-(step of brightness / edge)^2) / step^2, by scipy's conjugate gradients, on a grid
-    of about 3.5 mm within 40 mm around the mask.
+    A network that sees axial slices one by one calls the same mass liver in one slice and not in the next, or misses a
+    lobe's end where it reaches over the spleen. Here each voxel asks where a random walker ends who starts in it,
+    crosses to like tissue easily and an edge hardly, and stops at any step with a small probability: the share of walks
+    that end in the liver that was found (Grady, Multilabel Random Walker Image Segmentation Using Prior Models, CVPR
+    2005; here of two labels, with the mask as the prior). That is (L + 1 / l^2) x = m / l^2 for the mask m, where the
+    Laplacian L has the weights exp(-(difference of brightness / edge)^2) / distance^2; scipy's conjugate gradients
+    solve it on a grid of about 3.5 mm, from the mask to 40 mm around it.
 
     What is changed are thick parts alone, where x and the mask differ: such as hold a ball of `radius_mm`, as a whole.
     The border of the liver stays where the network drew it, to the voxel. Probabilities become 0 in parts that are
@@ -40,7 +40,8 @@ class TissueDiffusiond(MapTransform):
         keys: probabilities, `(1, X, Y, Z)`.
         image_key: the image on their grid, `(1, X, Y, Z)`, as the network sees it.
         length_mm: l, how far a walk goes in even tissue, mm; 0: nothing is changed.
-        edge: step of brightness, in the image's units, that lets 1/e of the walkers pass.
+        edge: difference of brightness between neighbours on that grid, in the image's units, that lets 1/e of the walks
+            pass; the default is 4 HU in a window of 200 HU.
         radius_mm: of the ball, mm.
         threshold: of the mask.
     """
