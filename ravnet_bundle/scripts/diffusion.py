@@ -17,6 +17,7 @@ from scipy.sparse.linalg import LinearOperator, cg
 from .transforms import eroded
 
 GRID_MM = 3.5  # voxels of the walk; the means over them are less noisy than the CT's own
+REACH_MM = 40  # around the mask: what a walk may take in
 MOST = 1 / 3  # of the mask's size; what would change more is no correction, but a liver that shows no edges
 
 
@@ -67,7 +68,7 @@ class TissueDiffusiond(MapTransform):
                 continue
             image = result[self.image_key]
             spacing = np.asarray(affine_to_spacing(image.affine))
-            margin = [math.ceil(40 / mm) for mm in spacing]
+            margin = [math.ceil(REACH_MM / mm) for mm in spacing]
             start, end = generate_spatial_bounding_box(found, margin=margin, allow_smaller=True)
             box = (slice(None), *map(slice, start, end))
             mask = found[box].cpu()
@@ -130,7 +131,7 @@ def random_walk(image: np.ndarray, prior: np.ndarray, spacing: np.ndarray, lengt
         return y.ravel()
 
     size, inverse = (prior.size, prior.size), 1 / diagonal.ravel()
-    share, _ = cg(
+    share, _ = cg(  # the bound of 150 steps is for time: without convergence the mask is just corrected less
         LinearOperator(size, matrix, dtype=np.float32),
         (screening * prior).ravel(),
         x0=prior.ravel(),
