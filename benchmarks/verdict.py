@@ -1,27 +1,24 @@
 """The quality verdict on scans whose truth is known, and the limits that it goes by.
 
-python benchmarks/verdict.py DATA [--also CT LABEL] [--write]
+python benchmarks/verdict.py DATA [--also CT LABEL] [--weights FILE] [--write]
 
 DATA is a folder of labelled scans with a split (README: training data). Every scan is thinned to slices about 8 mm
 apart and goes through the pipeline with the shipped weights, and so do cases made hard on purpose: scans of the
 training and validation parts spoiled by noise, shifted HU, a mirror, a cut; phantoms of chest and pelvis, with extreme
 noise, MR-like values, mirrored, turned front to back, with half a liver, or cut. Prints each case's Dice, observations
 and verdict, and how many got which verdict; ends with exit code 1 where a case under Dice 0.8 passes as ok. With
---write the limits are first derived anew, from the training and validation parts' scans as they are, and put into
-ravnet_bundle/scripts/quality.py.
+--write the limits are first derived anew, from the training and validation parts' scans as they are, and the
+temperature from the validation part's, and written to ravnet_bundle/models/verdict.json, beside the weights.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import re
 import sys
-import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -30,44 +27,27 @@ BUNDLE = Path(__file__).resolve().parents[1] / "ravnet_bundle"
 sys.path.insert(0, str(BUNDLE))
 
 from scipy.ndimage import gaussian_filter  # noqa: E402  (the bundle's root is on the path first)
+from scipy.optimize import brentq  # noqa: E402
+from stress import Case, Product, Row, dice, upright  # noqa: E402
 
-from scripts import quality  # noqa: E402
-from scripts.datasets import scan_name, training_scans  # noqa: E402
-from scripts.measures import measure  # noqa: E402
+from scripts.assessment import Limits, judge  # noqa: E402
+from scripts.assessment.observations import FOUND, calibrated, expected_dice  # noqa: E402
+from scripts.assessment.verdict import CHECKS, DERIVED  # noqa: E402
+from scripts.datasets import training_scans  # noqa: E402
 from scripts.phantom import make_phantom  # noqa: E402
-from scripts.pipeline import Pipeline  # noqa: E402
-from scripts.quality import Verdict, judge, observe  # noqa: E402
-from scripts.reading import CTError, load  # noqa: E402
 
 GOOD, FINE = 0.8, 0.9  # Dice that a case must have to pass as ok; from which it should pass
 MARGIN = 0.25  # a limit lies beyond the fine cases' extreme by this part of its distance from their median
 
 
-class Case(NamedTuple):
-    """A scan with its truth: hu (X, Y, Z) float32, liver (X, Y, Z) bool, affine (4, 4)."""
-
-    name: str
-    part: str
-    hu: np.ndarray
-    liver: np.ndarray
-    affine: np.ndarray
-
-
-def upright(item: Mapping[str, str]) -> tuple[nib.Nifti1Image, nib.Nifti1Image]:
-    """A labelled scan's HU, float32, and its label, both towards R, A, S."""
-    volume = load(item["image"])
-    ct = nib.Nifti1Image(np.asarray(volume, np.float32), volume.affine.numpy())
-    return nib.as_closest_canonical(ct), nib.as_closest_canonical(nib.load(item["label"]))
-
-
 def scans(folder: str, also: Sequence[Sequence[str]]) -> Iterator[Case]:
-    """The data's scans, and other pairs of image and label, towards R, A, S and thinned to slices about 8 mm apart."""
+    """The data's scans, and other pairs of image and label, thinned to slices about 8 mm apart."""
     parts = training_scans(folder) | {"other": [{"image": image, "label": label} for image, label in also]}
     for part, item in ((part, item) for part, items in parts.items() for item in items):
-        ct, label = upright(item)
-        thin = np.s_[:, :, :: max(1, round(8 / ct.header.get_zooms()[2]))]
-        ct, liver = ct.slicer[thin], np.asarray(label.dataobj)[thin] > 0
-        yield Case(scan_name(item["image"]), part, ct.get_fdata(dtype=np.float32), liver, ct.affine)
+        case = upright(item, part)
+        thin = np.s_[:, :, :: max(1, round(8 / nib.affines.voxel_sizes(case.affine)[2]))]
+        ct = nib.Nifti1Image(case.hu, case.affine).slicer[thin]
+        yield case._replace(hu=np.asarray(ct.dataobj), liver=case.liver[thin], affine=ct.affine)
 
 
 def within(case: Case, hu: np.ndarray) -> np.ndarray:
@@ -165,63 +145,35 @@ def cases(folder: str, also: Sequence[Sequence[str]] = ()) -> Iterator[Case]:
     yield from phantoms()
 
 
-class Row(NamedTuple):
-    """A case's Dice, what was observed, and the verdict."""
+def temperature(product: Product, chosen: Sequence[Case]) -> float:
+    """The temperature at which the Dice that the network expects is, in the mean over scans, the true one."""
+    found = [(product.segment(case), case) for case in chosen]
+    true = np.mean([dice(one.mask > 0, case.liver) for one, case in found])
 
-    name: str
-    part: str
-    dice: float
-    observed: dict[str, Any] | None
-    verdict: Verdict
+    def expected(value: float) -> float:
+        each = (expected_dice(calibrated(one.answer, value), one.delivered >= FOUND) for one, _ in found)
+        return float(np.mean(list(each)))
 
-
-def run(pipeline: Pipeline, case: Case) -> Row:
-    """What the pipeline makes of a case, read from a file; what the reading refuses is rejected."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "ct.nii")
-        nib.save(nib.Nifti1Image(case.hu, case.affine), path)
-        try:
-            found = pipeline(load(path))
-        except CTError as error:
-            reason = str(error).removeprefix(f"{path}: ")
-            return Row(case.name, case.part, 0.0, None, Verdict("reject", (reason,)))
-    measures = measure(case.hu, found.mask, case.affine)
-    observed = observe(measures, case.affine, found.image, found.probability, found.affine, pipeline.predict)
-    both = int(np.count_nonzero(found.mask)) + int(np.count_nonzero(case.liver))
-    dice = 2 * int(np.count_nonzero((found.mask > 0) & case.liver)) / both if both else 1.0
-    return Row(case.name, case.part, dice, observed, judge(observed))
+    return round(float(brentq(lambda value: expected(value) - true, 0.5, 20)), 2)
 
 
 def derive(rows: Sequence[Row]) -> dict[str, tuple[float | None, float | None]]:
-    """The limits of `quality.LIMITS`, from the training and validation parts' fine scans as they are."""
+    """The derived limits, from the training and validation parts' fine scans as they are."""
     fine = [row.observed for row in rows if row.part in ("training", "validation") and row.dice >= FINE]
-    limits: dict[str, tuple[float | None, float | None]] = {}
-    for name, (low, _) in quality.LIMITS.items():
-        values = np.array([observed[name] for observed in fine if observed[name] is not None])
-        typical, worst = np.median(values), values.min() if low is not None else values.max()
+    bounds: dict[str, tuple[float | None, float | None]] = {}
+    for check in CHECKS:
+        if DERIVED not in (check.low, check.high):
+            continue
+        values = np.array([observed[check.name] for observed in fine if observed[check.name] is not None])
+        typical, worst = np.median(values), values.min() if check.low == DERIVED else values.max()
         limit = float(f"{worst + MARGIN * (worst - typical):.3g}")
-        limits[name] = (limit, None) if low is not None else (None, limit)
-    return limits
-
-
-def write(limits: dict[str, tuple[float | None, float | None]]) -> None:
-    """Puts the limits into the module that goes by them, for the next run and for everybody."""
-    path = Path(quality.__file__)
-    weights = hashlib.sha256((BUNDLE / "models" / "model.pt").read_bytes()).hexdigest()[:12]
-    says = f"# Written by `python benchmarks/verdict.py DATA --write` with the weights of sha256 {weights}...\n"
-    head = "LIMITS: dict[str, tuple[float | None, float | None]] = {\n"
-    body = "".join(f'    "{name}": {limit},\n' for name, limit in limits.items())
-    block = r"^# Written by [^\n]*\n" + re.escape(head) + r"(?s:.*?)^\}\n"
-    text, found = re.subn(block, lambda _: says + head + body + "}\n", path.read_text(), flags=re.M)
-    if found != 1:
-        raise SystemExit(f"{path}: the block of LIMITS, which begins with '# Written by', was not found.")
-    path.write_text(text)
-    quality.LIMITS.update(limits)
+        bounds[check.name] = (limit, None) if check.low == DERIVED else (None, limit)
+    return bounds
 
 
 def table(rows: Sequence[Row]) -> str:
     """One markdown row a case, the worst first."""
-    names = [*quality.PLAUSIBLE, *quality.LIMITS]
+    names = [check.name for check in CHECKS] + ["uncalibrated_expected_dice"]
     lines = [f"| case | part | Dice | verdict | {' | '.join(names)} | reasons |", f"|{'---|' * (len(names) + 5)}"]
     for row in sorted(rows, key=lambda row: row.dice):
         values = (row.observed or {}).get
@@ -249,18 +201,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data")
     parser.add_argument("--also", nargs=2, action="append", default=[], metavar=("CT", "LABEL"), help="a further scan")
-    parser.add_argument("--write", action="store_true", help="derive the limits and put them into quality.py")
+    parser.add_argument("--weights", help="a checkpoint instead of the shipped one")
+    parser.add_argument("--write", action="store_true", help="derive the limits anew and write them beside the weights")
     arguments = parser.parse_args()
-    pipeline, rows, start = Pipeline(), [], time.perf_counter()
+    product, rows, start = Product(arguments.weights), [], time.perf_counter()
+    if arguments.write:
+        chosen = [case for case in scans(arguments.data, ()) if case.part == "validation"]
+        product.limits = Limits(product.weights, product.pipeline.grid, temperature(product, chosen), {})
     for case in cases(arguments.data, arguments.also):
-        rows.append(run(pipeline, case))
+        rows.append(product.row(case))
         print(
             f"{time.perf_counter() - start:6.0f} s  {case.name}: Dice {rows[-1].dice:.3f}", file=sys.stderr, flush=True
         )
     if arguments.write:
-        write(derive(rows))
-        rows = [row._replace(verdict=judge(row.observed)) if row.observed else row for row in rows]
-    print(f"{table(rows)}\n\n{confusion(rows)}\n\nlimits: {quality.LIMITS}")
+        limits = replace(product.limits, bounds=derive(rows))
+        limits.save()
+        rows = [row._replace(verdict=judge(row.observed, limits)) if row.observed else row for row in rows]
+        print(limits)
+    print(f"{table(rows)}\n\n{confusion(rows)}")
     if wrong := [row.name for row in rows if row.dice < GOOD and row.verdict.level == "ok"]:
         raise SystemExit(f"under Dice {GOOD} and ok all the same: {', '.join(wrong)}")
 

@@ -14,7 +14,7 @@ from monai.transforms import MapTransform
 from monai.transforms.utils import generate_spatial_bounding_box
 from scipy.sparse.linalg import LinearOperator, cg
 
-from .transforms import eroded
+from .geometry import eroded
 
 GRID_MM = 3.5  # voxels of the walk; the means over them are less noisy than the CT's own
 REACH_MM = 40  # around the mask: what a walk may take in

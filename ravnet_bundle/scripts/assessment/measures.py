@@ -8,7 +8,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from .transforms import eroded
+from ..geometry import eroded
 
 PADDING = -1024.0  # HU at or below it is no measurement: what scanners and readers put where nothing was seen
 CUT_CM2 = 1.0  # a smaller face at the border of the view hides a tip of less than a millilitre

@@ -1,0 +1,181 @@
+"""What can be observed of a mask without its truth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from scipy.ndimage import affine_transform, binary_erosion, find_objects, label, median_filter, uniform_filter
+
+Predict = Callable[[np.ndarray], np.ndarray]
+
+FOUND = 0.5  # probability from which a voxel is liver
+FAINT = 0.05  # probability below which a voxel is left out of all sums: they do not grow with the field of view
+SOFT_TISSUE = 0.05  # of the network's input, 0..1: what is darker is fat or air
+JUMP_MM = 8.0  # how far to both sides a slice's area is compared
+SECOND_LOOK = (0.85, 3.3, -2.7)  # the second pass sees slices smaller by this factor, and moved by so many pixels
+SECOND_SLICES = 9
+
+OBSERVED = (
+    *("volume_ml", "cut_sides", "hu_median", "hu_sd", "hu_saturated_percent"),  # of the measures
+    *("pixel_spacing_mm", "slice_spacing_mm", "right_of_middle_percent", "front_of_middle_percent"),
+    *("expected_dice", "uncalibrated_expected_dice", "border_width_mm", "corrected_percent", "elsewhere_percent"),
+    *("elsewhere_largest_ml", "area_jump_percent", "noise_of_window_percent", "second_look_dice", "second_look_slices"),
+)
+
+
+def observe(
+    measures: Mapping[str, Any],
+    affine: np.ndarray,
+    image: np.ndarray,
+    answer: np.ndarray,
+    delivered: np.ndarray,
+    network_affine: np.ndarray,
+    predict: Predict | None = None,
+    temperature: float = 1.0,
+) -> dict[str, Any]:
+    """All that the verdict goes by, flat and JSON-ready; `None` where it cannot be observed.
+
+    The mask is that of `delivered`, which is what the user gets.
+
+    - from the measures: volume, HU, saturation, whether and where the view cuts the liver;
+    - `pixel_spacing_mm`, `slice_spacing_mm`: the CT's coarsest spacing within, and its spacing across, axial slices;
+    - `right_of_middle_percent`, `front_of_middle_percent`: how far the liver's centre lies right and in front of the
+      body's, in the slices with liver, of the body's half width and half depth (two SD of soft tissue's coordinates);
+    - `expected_dice`: 2 sum(p m) / (sum(p) + sum(m)) of the network's calibrated probabilities p and the mask m, the
+      Dice that p expects of m. It falls with uncertainty anywhere, and where the mask is not what the network found.
+      `uncalibrated_expected_dice` is that of the probabilities as they are;
+    - `border_width_mm`: the volume of uncertainty, the integral of 4 p (1 - p), over the area of the mask's sides;
+    - `corrected_percent`: of the mask's volume, what the three-dimensional steps added and took away, but for
+    - `elsewhere_percent`: of the mask's volume, components that the network found apart from it and that were left out;
+      `elsewhere_largest_ml`: the largest one;
+    - `area_jump_percent`: of the largest slice's area, how far one at most deviates from the median of those around;
+    - `noise_of_window_percent`: of the window, the noise within the mask against a mean over 3 x 3 pixels, robust;
+    - `second_look_dice`: between the mask in `second_look_slices` slices and what a second pass finds there, the slices
+      scaled and shifted.
+
+    Args:
+        measures: of `measures.measure`.
+        affine: of the CT, (4, 4).
+        image: what the network saw, (X', Y', Z') in 0..1, axes towards R, A, S.
+        answer: its probabilities, on the same grid.
+        delivered: these after the three-dimensional steps.
+        network_affine: of that grid.
+        predict: the network with its sigmoid, (n, X', Y') -> (n, X', Y'), both float32; without it no second pass.
+        temperature: by which logits are divided to calibrate them (Guo et al., ICML 2017).
+    """
+    result: dict[str, Any] = dict.fromkeys(OBSERVED) | {name: measures[name] for name in OBSERVED[:5]}
+    spacing = nib.affines.voxel_sizes(affine)
+    axial = [code in "SI" for code in nib.aff2axcodes(affine)].index(True)
+    result |= {"pixel_spacing_mm": float(np.delete(spacing, axial).max()), "slice_spacing_mm": float(spacing[axial])}
+    mask = delivered >= FOUND
+    box = _box((answer >= FAINT) | mask)
+    if box is None or not mask.any():
+        return result
+    mask, p = mask[box], answer[box].astype(np.float32)
+    mm, kept = nib.affines.voxel_sizes(network_affine), int(np.count_nonzero(mask))
+    result["uncalibrated_expected_dice"] = expected_dice(p, mask)
+    result["expected_dice"] = expected_dice(calibrated(p, temperature), mask)
+    p[p < FAINT] = 0
+    uncertain = 4 * float(p.sum(dtype=np.float64) - np.vdot(p.ravel(), p.ravel()))
+    result["border_width_mm"] = uncertain * float(np.prod(mm)) / _side_area(mask, mm)
+    parts, touching = _parts(p >= FOUND, mask)
+    result["corrected_percent"] = 100 * int(np.count_nonzero(touching != mask)) / kept
+    result["elsewhere_percent"] = 100 * sum(parts) / kept
+    result["elsewhere_largest_ml"] = max(parts, default=0) * float(np.prod(mm)) / 1000
+    result["area_jump_percent"] = _jump(mask, mm[2])
+    result["noise_of_window_percent"] = _noise(image[box], mask)
+    result |= _place(image, mask, box)
+    if predict is not None:
+        result |= _second_look(image, delivered, mask, box, predict)
+    return result
+
+
+def calibrated(probability: np.ndarray, temperature: float) -> np.ndarray:
+    """Probabilities whose logits were divided by a temperature: above 1 they are less sure."""
+    if temperature == 1:
+        return probability
+    p = np.clip(probability.astype(np.float32), 1e-6, 1 - 1e-6)
+    odds = (p / (1 - p)) ** np.float32(1 / temperature)
+    return odds / (1 + odds)
+
+
+def expected_dice(p: np.ndarray, mask: np.ndarray) -> float:
+    """The Dice of a mask that probabilities on its grid expect."""
+    p = np.where(p < FAINT, 0, p)
+    both = float(p.sum(dtype=np.float64)) + int(np.count_nonzero(mask))
+    return 2 * float(p[mask].sum(dtype=np.float64)) / both
+
+
+def _box(found: np.ndarray) -> tuple[slice, ...] | None:
+    boxes = find_objects(found.astype(np.uint8))
+    return boxes[0] if boxes else None
+
+
+def _parts(found: np.ndarray, mask: np.ndarray) -> tuple[list[int], np.ndarray]:
+    """The sizes of what was found apart from the mask, in voxels, and what was found and touches it."""
+    components, number = label(found, np.ones((3, 3, 3)))
+    apart = np.ones(number + 1, bool)
+    apart[np.unique(components[mask])] = apart[0] = False
+    return np.bincount(components.ravel())[apart].tolist(), found & ~apart[components]
+
+
+def _side_area(mask: np.ndarray, mm: np.ndarray) -> float:
+    """Area of the surface in mm2, without tops and bottoms: an outline is pi / 4 of its pixels' edges (Crofton)."""
+    padded = np.pad(mask, ((1, 1), (1, 1), (0, 0)))
+    edges = sum(np.count_nonzero(np.diff(padded, axis=axis)) * mm[1 - axis] for axis in (0, 1))
+    return float(np.pi / 4 * edges * mm[2])
+
+
+def _jump(mask: np.ndarray, slice_mm: float) -> float:
+    areas = mask.sum(axis=(0, 1)).astype(np.float64)
+    areas = areas[slice(*(np.flatnonzero(areas)[[0, -1]] + (0, 1)))]
+    around = median_filter(areas, 2 * max(1, round(JUMP_MM / slice_mm)) + 1, mode="nearest")
+    return float(100 * np.abs(areas - around).max() / areas.max())
+
+
+def _noise(image: np.ndarray, mask: np.ndarray) -> float | None:
+    """Robust SD of what differs from the mean of 3 x 3 pixels, of pixels well inside, in percent of the window."""
+    residuals = []
+    for z in range(mask.shape[2]):  # slice by slice: no further volume is needed
+        x, inner = image[..., z].astype(np.float32), binary_erosion(mask[..., z], np.ones((3, 3)))
+        residuals.append((x - uniform_filter(x, 3))[inner])
+    values = np.concatenate(residuals)
+    return float(100 * 1.4826 * np.median(np.abs(values)) * np.sqrt(9 / 8)) if len(values) else None
+
+
+def _place(image: np.ndarray, mask: np.ndarray, box: tuple[slice, ...]) -> dict[str, float | None]:
+    body = np.zeros(image.shape[:2], np.int64)
+    for z in np.flatnonzero(mask.any(axis=(0, 1))) + box[2].start:
+        body += image[..., z] > SOFT_TISSUE
+    result: dict[str, float | None] = {}
+    for name, axis in (("right_of_middle_percent", 0), ("front_of_middle_percent", 1)):
+        weights, at = body.sum(axis=1 - axis), np.arange(body.shape[axis])
+        liver = mask.sum(axis=tuple({0, 1, 2} - {axis}))
+        if not weights.any():
+            return {"right_of_middle_percent": None, "front_of_middle_percent": None}
+        middle = np.average(at, weights=weights)
+        half = 2 * np.sqrt(np.average((at - middle) ** 2, weights=weights))
+        centre = np.average(np.arange(len(liver)), weights=liver) + box[axis].start
+        result[name] = float(100 * (centre - middle) / half) if half else None
+    return result
+
+
+def _second_look(
+    image: np.ndarray, delivered: np.ndarray, mask: np.ndarray, box: tuple[slice, ...], predict: Predict
+) -> dict[str, Any]:
+    """Dice of the mask and a second pass in slices spread evenly over the mask's height."""
+    zs = np.flatnonzero(mask.any(axis=(0, 1))) + box[2].start
+    zs = zs[np.unique(np.linspace(0, len(zs) - 1, min(len(zs), SECOND_SLICES)).round().astype(int))]
+    factor, *shift = SECOND_LOOK
+    centre = (np.array(image.shape[:2]) - 1) / 2
+    there = {"matrix": np.full(2, 1 / factor), "offset": centre - (centre + shift) / factor}
+    back = {"matrix": np.full(2, factor), "offset": centre + shift - centre * factor}
+    smaller = np.stack([affine_transform(image[..., z].astype(np.float32), order=1, **there) for z in zs])
+    second = [affine_transform(p.astype(np.float32), order=1, **back) >= FOUND for p in predict(smaller)]
+    first = [delivered[..., z] >= FOUND for z in zs]
+    both = sum(int(np.count_nonzero(a & b)) for a, b in zip(first, second))
+    either = sum(int(np.count_nonzero(a)) + int(np.count_nonzero(b)) for a, b in zip(first, second))
+    return {"second_look_dice": 2 * both / either, "second_look_slices": len(zs)}

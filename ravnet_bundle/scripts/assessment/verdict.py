@@ -1,0 +1,133 @@
+"""Whether a mask can be trusted: what was observed against its limits, and the reasons in words.
+
+Two kinds of limits. What anatomy and physics say stands here. How sure of itself the network usually is depends on its
+weights and on the grid that it sees: those limits are derived from scans with a known truth, by
+`python benchmarks/verdict.py DATA --write`, and lie beside the weights in `models/verdict.json`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..provenance import BUNDLE
+
+LIMITS = BUNDLE / "models" / "verdict.json"
+DERIVED = "derived"  # this limit is in the file
+NO_LIVER_ML = 50.0  # less is no liver, and no tip of one that would be worth a number
+
+
+class Verdict(NamedTuple):
+    """level: "ok", "review" (look at it before using it) or "reject" (do not use it); reasons: one sentence each."""
+
+    level: str
+    reasons: tuple[str, ...]
+
+
+class Check(NamedTuple):
+    """An observation's limits, what to say below the lower and above the upper one, and from where on to reject."""
+
+    name: str
+    low: float | str | None
+    high: float | str | None
+    below: str = ""
+    above: str = ""
+    reject_below: float | None = None
+
+
+# Volume: 1504 +- 356 ml in healthy adults, and twice as much in disease. HU: steatosis at the one end, the arterial and
+# portal venous phase at the other; SD of vessels, tumours and thin slices' noise. Noise: what remains on the network's
+# grid; the training adds up to 12 % of the window.
+CHECKS = (
+    Check(
+        "volume_ml", 500.0, 3500.0,
+        "The liver is small: {value:.0f} ml, usually over {low:.0f} ml. Parts may be missing, or it is no liver.",
+        "The liver is large: {value:.0f} ml, usually under {high:.0f} ml. Neighbours may have been taken for liver.",
+    ),
+    Check(
+        "hu_median", 25.0, 170.0,
+        "The liver is dark: median {value:.0f} HU, expected over {low:.0f} HU. Wrong organ, wrong scale, no CT?",
+        "The liver is bright: median {value:.0f} HU, expected under {high:.0f} HU. Wrong organ or wrong scale?",
+    ),
+    Check("hu_sd", None, 60.0, "", "HU in the liver spread by {value:.0f} (SD), expected under {high:.0f}: noise, or "
+          "several tissues."),
+    Check("hu_saturated_percent", None, 25.0, "", "{value:.0f} % of the liver lie at an end of the stored window: HU "
+          "statistics are biased."),
+    Check("pixel_spacing_mm", None, 3.5, "", "Pixels of {value:.1f} mm are coarse, expected under {high:.1f} mm."),
+    Check("slice_spacing_mm", None, 12.0, "", "Slices {value:.1f} mm apart are thick, expected under {high:.0f} mm."),
+    Check("right_of_middle_percent", 0.0, None, "The liver lies left of the body's middle: a mirrored scan, situs "
+          "inversus or the wrong organ."),
+    Check("front_of_middle_percent", DERIVED, None, "The liver lies far back in the body: a scan turned front to back, "
+          "or the wrong organ."),
+    Check("elsewhere_percent", None, 3.0, "", "Other parts, {value:.0f} % of the liver's volume, were taken for liver "
+          "and left out, one of {largest:.0f} ml."),
+    Check("noise_of_window_percent", None, 10.0, "", "The scan is noisy: {value:.1f} % of the window's width, usually "
+          "under {high:.1f} %."),
+    Check("expected_dice", DERIVED, None, "The network is unsure: by its own probabilities a Dice of {value:.3f}, "
+          "usually over {low:.3f}.", reject_below=0.8),
+    Check("border_width_mm", None, DERIVED, "", "The liver's border is vague: {value:.1f} mm wide, usually under "
+          "{high:.1f} mm."),
+    Check("second_look_dice", DERIVED, None, "A second look at {slices} slices, slightly smaller, agrees poorly: Dice "
+          "{value:.3f}, usually over {low:.3f}.", reject_below=0.7),
+    Check("area_jump_percent", None, DERIVED, "", "The liver's area jumps from slice to slice, by {value:.0f} % of the "
+          "greatest, usually under {high:.0f} %."),
+    Check("corrected_percent", None, DERIVED, "", "The three-dimensional steps changed much: {value:.1f} % of the "
+          "liver, usually under {high:.1f} %."),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one network's answers are judged by.
+
+    Attributes:
+        weights: sha256 of the weights that these limits belong to.
+        grid: `pixel_size`, `slice_step` and `slab` of the grid that they belong to, mm.
+        temperature: by which the network's logits are divided before its probabilities are believed.
+        bounds: name of an observation -> its lowest and highest usual value, `None` where there is no limit.
+    """
+
+    weights: str
+    grid: Mapping[str, float]
+    temperature: float
+    bounds: Mapping[str, tuple[float | None, float | None]]
+
+    @classmethod
+    def load(cls, path: Path = LIMITS) -> Limits:
+        return cls(**json.loads(path.read_text()))
+
+    def save(self, path: Path = LIMITS) -> None:
+        path.write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+    def doubts(self, weights: str, grid: Mapping[str, float]) -> list[str]:
+        """Why these limits may not hold for a mask; empty where they were derived for its weights and its grid."""
+        other = [what for what, same in (("weights", weights == self.weights), ("grid", grid == self.grid)) if not same]
+        if not other:
+            return []
+        return [f"The verdict's limits belong to another network ({' and '.join(other)} differ): derive them anew."]
+
+
+def judge(observed: Mapping[str, Any], limits: Limits, doubts: Iterable[str] = ()) -> Verdict:
+    """What `observe` saw, against its limits; doubts, about the CT or the limits, are reasons for a review."""
+    volume, reasons = observed["volume_ml"], list(doubts)
+    if volume < NO_LIVER_ML:
+        return Verdict("reject", (*reasons, f"No liver was found ({volume:.0f} ml). Is it in the scan?"))
+    if observed["cut_sides"]:
+        reasons.append(f"The field of view cuts the liver ({observed['cut_sides']}): its volume is partial.")
+    reject = False
+    for check in CHECKS:
+        value = observed[check.name]
+        if value is None:
+            continue
+        usual = limits.bounds.get(check.name, (None, None))
+        low, high = (own if limit == DERIVED else limit for limit, own in zip((check.low, check.high), usual))
+        below, above = low is not None and not value >= low, high is not None and not value <= high  # nan is outside
+        if below or above:
+            text = check.below if below else check.above
+            others = {"slices": observed["second_look_slices"], "largest": observed["elsewhere_largest_ml"]}
+            reasons.append(text.format(value=value, low=low, high=high, **others))
+        reject |= check.reject_below is not None and value < check.reject_below
+    return Verdict("reject" if reject else "review" if reasons else "ok", tuple(reasons))

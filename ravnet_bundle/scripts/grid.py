@@ -1,0 +1,199 @@
+"""A CT's own grid to the network's quiet slices, and the network's answer back to the CT's own grid.
+
+A scanner's noise lives in small, thin voxels. The network looks at larger ones. Whoever samples a volume at wider steps
+must average first, or the noise of single voxels remains; and whoever averages must do so before the window clips the
+noise, or its mean moves. Both happen here and nowhere else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterator, Mapping
+
+import nibabel as nib
+import numpy as np
+import torch
+import torch.nn.functional as F
+from monai.config import KeysCollection
+from monai.data import MetaTensor
+from monai.transforms import InvertibleTransform, MapTransform
+
+BLOCK = 16  # slabs that are made at once
+SOFT_CLIP = 1.0  # window widths: before the average, HU are clipped this far beyond the window, see `ToGridd`
+
+
+class ToGridd(MapTransform, InvertibleTransform):
+    """HU on the CT's own grid, `(1, X, Y, Z)` along any axes -> the network's axial slices, `(1, X', Y', Z')`.
+
+    Axes run towards R, A, S. Both grids fill the same box, edge to edge, so that the new spacing is as near to the
+    wanted one as whole voxels allow. Within a slice, pixels become `pixel_size`: coarser by an anti-aliased average
+    (`torch.nn.functional.interpolate(antialias=True)`), finer by linear interpolation. Along the body, slices thinner
+    than `slice_step` are averaged to slabs of `slab` mm every `slice_step` mm; thicker ones stay as they are. The first
+    and the last slab average what there is of them. Then the window is cut out, and becomes 0 to 1.
+
+    Air and bone are far outside the window, and would pull the average of a pixel at the liver's edge there. So HU are
+    first clipped to the window and as much again on both sides: wide enough for noise, narrow enough for edges.
+
+    Args:
+        keys: volumes, MetaTensors, of any real type.
+        pixel_size: mm within a slice; 0 or less: as it is.
+        slice_step: mm between two slices; 0 or less: as it is.
+        slab: mm along the body that a slice averages, at least `slice_step`.
+        window_width, window_level: HU; without them (of labels) values stay as they are.
+    """
+
+    def __init__(
+        self,
+        keys: KeysCollection,
+        pixel_size: float,
+        slice_step: float,
+        slab: float,
+        window_width: float | None = None,
+        window_level: float | None = None,
+    ):
+        super().__init__(keys)
+        self.pixel_size, self.slice_step, self.slab = pixel_size, slice_step, slab
+        self.window = None
+        if window_width is not None and window_level is not None:
+            self.window = (window_level - window_width / 2, window_level + window_width / 2)
+
+    def __call__(self, data: Mapping[Hashable, MetaTensor]) -> dict[Hashable, MetaTensor]:
+        result = dict(data)
+        for key in self.key_iterator(result):
+            result[key] = self.forward(result[key])
+        return result
+
+    def forward(self, ct: MetaTensor) -> MetaTensor:
+        affine = np.asarray(ct.affine, dtype=float)
+        axes, flipped = _axes(affine)
+        volume = ct.as_tensor()[0].permute(axes)  # directions stay for now: a flip would copy the CT
+        spacing = nib.affines.voxel_sizes(affine)[axes]
+        size = [_size(n, mm, self.pixel_size) for n, mm in zip(volume.shape[:2], spacing)]
+        depth = min(volume.shape[2], _size(volume.shape[2], spacing[2], self.slice_step))
+        weights = torch.from_numpy(_slabs(volume.shape[2], depth, self.slab / spacing[2])).to(volume.device)
+        slices = torch.empty(depth, *size, dtype=torch.float32, device=volume.device)
+        for at in torch.arange(depth).split(BLOCK):
+            share = weights[at]
+            used = share.any(0).nonzero()
+            first, last = int(used[0]), int(used[-1]) + 1
+            part = volume[..., first:last].float()
+            if self.window:
+                low, high = self.window
+                margin = SOFT_CLIP * (high - low)
+                part = part.clamp_(low - margin, high + margin)
+            if last - first != len(at):
+                part = part @ share[:, first:last].mT
+            part = part.permute(2, 0, 1)[:, None]
+            slices[at] = F.interpolate(part, size, mode="bilinear", antialias=True)[:, 0]
+        slices = slices.permute(1, 2, 0).flip([axis for axis in range(3) if flipped[axis]]).contiguous()
+        if self.window:
+            low, high = self.window
+            slices = slices.sub_(low).div_(high - low).clamp_(0, 1)
+        result = MetaTensor(slices[None], affine=_grid_affine(affine, ct.shape[1:], slices.shape), meta=_rest(ct))
+        result.applied_operations = list(ct.applied_operations)
+        self.push_transform(result, extra_info={"shape": tuple(ct.shape[1:]), "affine": affine.tolist()})
+        return result
+
+    def inverse(self, data: Mapping[Hashable, MetaTensor]) -> dict[Hashable, MetaTensor]:
+        """Values on the network's grid, interpolated linearly in three dimensions, on the CT's own: float32."""
+        result = dict(data)
+        for key in self.key_iterator(result):
+            values, trace = result[key], self.pop_transform(result[key])["extra_info"]
+            restored = torch.zeros(trace["shape"], dtype=torch.float32, device=values.device)
+            affine = np.asarray(trace["affine"])
+            for into, plane in _planes(values.as_tensor()[0], restored, affine):
+                into.copy_(plane)
+            result[key] = MetaTensor(restored[None], affine=affine, meta=_rest(values))
+            result[key].applied_operations = values.applied_operations
+        return result
+
+
+class FromGridd(MapTransform):
+    """Probabilities on the network's grid, `(1, X', Y', Z')` -> the mask on the CT's own grid, `(1, X, Y, Z)` uint8.
+
+    That is `ToGridd.inverse` and a threshold, plane by plane: probabilities of the CT's size are never held.
+
+    Args:
+        keys: probabilities.
+        image_key: what `ToGridd` made, which tells the CT's own grid.
+        threshold: of the mask.
+    """
+
+    def __init__(self, keys: KeysCollection, image_key: str = "image", threshold: float = 0.5):
+        super().__init__(keys)
+        self.image_key, self.threshold = image_key, threshold
+
+    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
+        result = dict(data)
+        image = result[self.image_key]
+        operations = reversed(image.applied_operations)
+        trace = next(one for one in operations if one["class"] == ToGridd.__name__)["extra_info"]
+        affine = np.asarray(trace["affine"])
+        for key in self.key_iterator(result):
+            values = torch.as_tensor(result[key])[0]
+            mask = torch.zeros(tuple(trace["shape"]), dtype=torch.uint8, device=values.device)
+            for into, plane in _planes(values, mask, affine, self.threshold):
+                into.copy_(plane >= self.threshold)
+            result[key] = MetaTensor(mask[None], affine=affine, meta=_rest(image))
+        return result
+
+
+def _rest(volume: MetaTensor) -> dict:
+    """Metadata but for the affine, which is given beside it."""
+    return {key: value for key, value in volume.meta.items() if key != "affine"}
+
+
+def _axes(affine: np.ndarray) -> tuple[list[int], list[bool]]:
+    """Which axis of the array runs along R, A and S, and whether it runs the other way."""
+    orientation = nib.orientations.io_orientation(affine)
+    axes = [int(np.flatnonzero(orientation[:, 0] == world)[0]) for world in range(3)]
+    return axes, [orientation[axis, 1] < 0 for axis in axes]
+
+
+def _size(number: int, mm: float, wanted: float) -> int:
+    return max(1, round(number * mm / wanted)) if wanted > 0 else number
+
+
+def _slabs(number: int, depth: int, width: float) -> np.ndarray:
+    """How much each of `number` slices counts in each of `depth` slabs, float32 `(depth, number)`; rows add up to 1.
+
+    A slice counts by the part of it that lies in the slab, which is `width` slices wide.
+    """
+    if depth == number:
+        return np.eye(number, dtype=np.float32)
+    step = number / depth
+    middle, half = (np.arange(depth)[:, None] + 0.5) * step, max(width, step) / 2
+    low, high = np.maximum(middle - half, 0), np.minimum(middle + half, number)
+    start = np.arange(number)[None]
+    share = np.clip(np.minimum(start + 1, high) - np.maximum(start, low), 0, None)
+    return (share / share.sum(1, keepdims=True)).astype(np.float32)
+
+
+def _planes(
+    values: torch.Tensor, target: torch.Tensor, affine: np.ndarray, least: float | None = None
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Each axial plane of `target`, on the CT's grid, with the values there; planes all below `least` are left out."""
+    axes, flipped = _axes(affine)
+    upright = target.permute(axes)
+    values = values.flip([axis for axis in range(3) if flipped[axis]])
+    depth, number = values.shape[2], upright.shape[2]
+    for z in range(number):
+        at = min(max((z + 0.5) * depth / number - 0.5, 0.0), depth - 1.0)  # beyond the outer slabs' middle: their value
+        low = min(int(at), max(0, depth - 2))
+        part = at - low
+        plane = values[..., low] if part == 0 else torch.lerp(values[..., low], values[..., low + 1], part)
+        if least is not None and not (plane >= least).any():  # nor will a value between these be
+            continue
+        plane = F.interpolate(plane[None, None].float(), upright.shape[:2], mode="bilinear")[0, 0]
+        yield upright[..., z], plane
+
+
+def _grid_affine(affine: np.ndarray, shape: tuple[int, ...], size: tuple[int, ...]) -> np.ndarray:
+    """The affine of the grid of `size`, axes towards R, A, S, that fills the box of the CT's `shape`, edge to edge."""
+    axes, flipped = _axes(affine)
+    own = np.eye(4)  # index on the new grid -> index on the CT's
+    own[:3, :3] = 0
+    for new, (axis, back) in enumerate(zip(axes, flipped)):
+        scale = shape[axis] / size[new]
+        own[axis, new] = -scale if back else scale
+        own[axis, 3] = shape[axis] - 0.5 - scale / 2 if back else scale / 2 - 0.5
+    return affine @ own
