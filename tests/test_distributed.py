@@ -110,8 +110,13 @@ def comparable(folder: Path, kill: int | None) -> str:
     """
     frozen = "module.register_forward_pre_hook(lambda module, inputs: module.eval() and None)"
     overlay = {
-        "train#random_transforms": [{"_target_": "CastToTyped", "keys": ["image", "label"], "dtype": "$torch.float32"}],
-        "validate#preprocessing": "@train#preprocessing",
+        "train#dataset": {
+            "_target_": "CacheDataset",
+            "data": "$@datasplit['training']",
+            "transform": "@train#preprocessing",
+        },
+        "train#dataloader#shuffle": kill is SHUFFLED,
+        "train#trainer#prepare_batch": "$monai.engines.default_prepare_batch",
         "optimizer": {"_target_": "torch.optim.SGD", "params": "$@network.parameters()", "lr": "@learning_rate"},
         "+train#handlers": [{"_target_": "test_distributed.Watch", "folder": str(folder), "kill": kill}],
         "+initialize": [f"$[{frozen} for module in @network.modules() if isinstance(module, torch.nn.BatchNorm2d)]"],

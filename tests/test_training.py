@@ -21,6 +21,7 @@ WARM_UP = "lr_scheduler#warmup_steps"
 TINY = {
     "network_def#width": 8,
     "patch_size": [48, 48],
+    "slices_per_epoch": 16,
     "pixel_size": 6,
     "learning_rate": 0.01,
     "max_epochs": EPOCHS,
@@ -125,7 +126,7 @@ def uninterrupted(request, phantoms, tmp_path_factory) -> tuple[Path, int]:
 def test_it_learns_and_writes_curves_and_weights_that_load_strictly(uninterrupted):
     output, _ = uninterrupted
     losses = scalars(output, "train_loss")
-    assert len(losses) == 2 * EPOCHS  # four scans, two in a batch
+    assert len(losses) == 2 * EPOCHS  # 16 slices, 8 in a batch
     assert sum(losses[-4:]) < 0.9 * sum(losses[:4])
     dice = scalars(output, "val_dice")
     assert len(dice) == EPOCHS // 2

@@ -1,15 +1,14 @@
-"""Augmentation of a whole batch of slices on its device.
+"""Augmentation of a whole batch of slices on its device: shapes here, intensities in `intensities`.
 
-The values are those of the window, 0 (-40 HU) to 1 (160 HU). What a scan had outside is not known, so a shift of what is
-as bright or as dark as the window's end is only nearly right: bone, and the brightest livers, get darker as if they had
-been at the end. Zeros are mostly fat and air: for noise, shifts and filters they are taken for -100 HU, so that dark
-tissue stays the same black until much is added.
+What a scan had outside the window is not known. Zeros are taken for fat (-100 HU), so that they stay black until much is
+added. Ones stay what they are: a shift of what is brighter than the window (bone, the brightest livers) is only nearly
+right, as it begins at the window's end.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,61 +16,27 @@ import torch
 import torch.nn.functional as F
 from monai.engines import PrepareBatch
 
+from .intensities import (
+    FAT,
+    HU,
+    Draw,
+    bell,
+    contrast,
+    curve,
+    filtered,
+    gamma,
+    noise,
+    open_window,
+    shallow_network,
+    smooth,
+    spread,
+)
 from .slices import LEVELS
-
-HU = 1 / 200  # of one HU in the window's units
-FAT = 60 * HU  # how far below the window fat lies
-EDGE = 0.05  # values up to here are on the way from fat to tissue
-
-
-class Draw:
-    """Random numbers for one batch: few ones by the CPU's generator, those per pixel by one that it seeds.
-
-    What is chosen is then known on the CPU, and a GPU is never waited for.
-    """
-
-    def __init__(self, device: torch.device, generator: torch.Generator | None):
-        self.device, self.generator = device, generator
-        seed = int(torch.randint(2**62, (1,), generator=generator))
-        self.pixels = torch.Generator(device).manual_seed(seed)
-
-    def to(self, values: torch.Tensor) -> torch.Tensor:
-        return values.to(self.device, non_blocking=True)
-
-    def chosen(self, number: int, probability: float) -> torch.Tensor:
-        """Indices of the samples that a step is for."""
-        return self.to((torch.rand(number, generator=self.generator) < probability).nonzero()[:, 0])
-
-    def uniform(self, low: float, high: float, *shape: int) -> torch.Tensor:
-        return self.to(low + (high - low) * torch.rand(shape, generator=self.generator))
-
-    def normal(self, *shape: int) -> torch.Tensor:
-        """By the device: for fields."""
-        return torch.randn(shape, generator=self.pixels, device=self.device)
-
-
-def spread(values: torch.Tensor) -> torch.Tensor:
-    """`(B,)` as `(B, 1, 1, 1)`."""
-    return values[:, None, None, None]
 
 
 def plane(values: torch.Tensor) -> torch.Tensor:
     """`(B,)` as `(B, 1, 1)`."""
     return values[:, None, None]
-
-
-def bell(points: torch.Tensor, centres: torch.Tensor, sd: torch.Tensor) -> torch.Tensor:
-    """Weights `(..., points, centres)`, Gaussian in their distance, each row's sum 1: smoothing as a matrix product."""
-    distance = ((points[:, None] - centres) / sd[..., None, None]) ** 2
-    weights = torch.exp(-0.5 * distance.clamp(max=40)) * (distance < 40)  # no denormal numbers: they are slow
-    return weights / weights.sum(-1, keepdim=True)
-
-
-def smooth(images: torch.Tensor, sd: torch.Tensor) -> torch.Tensor:
-    """Images `(B, C, H, W)` through a Gaussian of `sd` pixels, `(B,)`."""
-    rows, columns = (torch.arange(n, device=images.device) for n in images.shape[2:])
-    sd = sd[:, None].clamp(min=0.1)
-    return bell(rows, rows, sd) @ images @ bell(columns, columns, sd).mT
 
 
 def deform(
@@ -98,7 +63,7 @@ def deform(
         elastic: greatest standard deviation of the displacement at the grid's points, pixels; it is drawn from 0 on.
         spacing: of the grid's points, pixels.
     """
-    b, (h, w) = len(images), size
+    b = len(images)
     angle = draw.uniform(-1, 1, b) * math.radians(degrees)
     zoom = -draw.uniform(math.log(scale[0]), math.log(scale[1]), b, 1)
     aspect = draw.uniform(-0.5, 0.5, b, 1) * math.log(stretch)
@@ -117,11 +82,6 @@ def deform(
     both = torch.cat([images, labels.to(images.dtype)], 1)
     both = F.grid_sample(both, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
     return both[:, :-1], (both[:, -1:] >= 0.5).to(images.dtype)
-
-
-def open_window(images: torch.Tensor) -> torch.Tensor:
-    """Values 0..1 with zeros lowered to what fat has, and what lies between fat and tissue in proportion."""
-    return images - FAT * (1 - images / EDGE).clamp(min=0)
 
 
 def shift_liver(
@@ -174,93 +134,6 @@ def ellipses(
     return images
 
 
-def curve(images: torch.Tensor, draw: Draw, knots: int = 6, strength: float = 0.7) -> torch.Tensor:
-    """A random rising curve through (0, 0) and (1, 1): `knots` pieces, whose slopes vary by exp(`strength`)."""
-    b = len(images)
-    rises = torch.softmax(strength * draw.normal(b, knots), dim=1)
-    starts = torch.cumsum(rises, 1) - rises
-    inside = images.clamp(0, 1)
-    piece = (inside * knots).long().clamp(max=knots - 1).flatten(1)
-    pick = lambda values: values.gather(1, piece).view_as(images)  # noqa: E731
-    return images - inside + pick(starts) + pick(rises) * (inside * knots - piece.view_as(images))
-
-
-def gamma(images: torch.Tensor, draw: Draw, least: float = 0.65, greatest: float = 1.6) -> torch.Tensor:
-    """`image ** gamma` within the window; gamma is log-uniform."""
-    power = torch.exp(draw.uniform(math.log(least), math.log(greatest), len(images)))
-    inside = images.clamp(0, 1)
-    return images - inside + inside ** spread(power)
-
-
-def contrast(
-    images: torch.Tensor,
-    draw: Draw,
-    factor: tuple[float, float] = (0.7, 1.25),
-    offset: tuple[float, float] = (-0.15, 0.08),
-) -> torch.Tensor:
-    """Contrast about the window's middle, then brightness."""
-    b = len(images)
-    return (images - 0.5) * spread(draw.uniform(*factor, b)) + 0.5 + spread(draw.uniform(*offset, b))
-
-
-def shallow_network(images: torch.Tensor, draw: Draw, channels: int = 4, most: float = 0.7) -> torch.Tensor:
-    """A random network of two convolutions, mixed with the image it is given: other contrasts and textures.
-
-    As in single-source domain generalisation. Here black stays black, and mean and spread of what is not black stay.
-
-    Args:
-        channels: between the two convolutions, of 3 x 3 and 1 x 1 pixels.
-        most: greatest share of the network's output.
-    """
-    b, c, h, w = images.shape
-    x = images.clamp(min=0)
-    kernels = draw.normal(b, channels, 1, 3, 3) / 3
-    kernels[:, : channels // 2, :, [0, 0, 0, 1, 1, 2, 2, 2], [0, 1, 2, 0, 2, 0, 1, 2]] *= 0.2  # half mostly intensity
-    bias, mix = draw.normal(b, channels) * 0.3, draw.normal(b, channels)
-    flat = F.pad(x, (1,) * 4, mode="replicate").transpose(0, 1).reshape(c, b, h + 2, w + 2)
-    hidden = F.leaky_relu(
-        F.conv2d(flat, kernels.flatten(0, 1), bias.flatten(), groups=b).view(c, b, channels, h, w), 0.1
-    )
-    hidden = hidden - F.leaky_relu(bias, 0.1)[None, :, :, None, None]
-    out = torch.einsum("cbkhw,bk->bchw", hidden, mix)
-    tissue = (x > 0).to(x.dtype)
-    count = tissue.sum((1, 2, 3), keepdim=True).clamp(min=1)
-
-    def moments(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        mean = (values * tissue).sum((1, 2, 3), keepdim=True) / count
-        variance = ((values - mean) ** 2 * tissue).sum((1, 2, 3), keepdim=True) / count
-        return mean, variance.sqrt().clamp(min=1e-3)
-
-    (mean, sd), (out_mean, out_sd) = moments(x), moments(out)
-    out = ((out - out_mean) / out_sd * sd + mean) * tissue
-    return torch.where(images > 0, torch.lerp(images, out, spread(draw.uniform(0, most, b))), images)
-
-
-def filtered(
-    images: torch.Tensor, draw: Draw, sd: tuple[float, float] = (0.5, 1.5), amount: tuple[float, float] = (-1.0, 1.0)
-) -> torch.Tensor:
-    """Blurred by a Gaussian of `sd` pixels (amount 1), or sharpened by an unsharp mask with it (below 0)."""
-    b = len(images)
-    return torch.lerp(images, smooth(images, draw.uniform(*sd, b)), spread(draw.uniform(*amount, b)))
-
-
-def noise(
-    images: torch.Tensor, draw: Draw, hu: tuple[float, float] = (0, 25), grain: tuple[float, float] = (0.4, 2.0)
-) -> torch.Tensor:
-    """Noise of a standard deviation `hu` and any texture: from sharp kernels' (high frequencies only) to coarse grains.
-
-    Args:
-        hu: on this grid; a low-pass to 1.75 mm leaves about half of what a slice with pixels of 0.7 mm has.
-        grain: standard deviation of the Gaussian that makes coarse grains, pixels.
-    """
-    b = len(images)
-    white = draw.normal(*images.shape)
-    coarse = smooth(white, draw.uniform(*grain, b))
-    texture = spread(draw.uniform(-1, 1, b))
-    field = torch.where(texture > 0, torch.lerp(white, coarse, texture.clamp(min=0)), white + texture * coarse)
-    return images + field / field.std((1, 2, 3), keepdim=True) * spread(draw.uniform(*hu, b)) * HU
-
-
 def cut(
     images: torch.Tensor, labels: torch.Tensor, draw: Draw, reach: tuple[float, float] = (0.55, 1.0)
 ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -282,38 +155,30 @@ def cut(
 
 @dataclass
 class Augmentation:
-    """What is done to a batch, in this order, each with its probability for each slice; its ranges are its defaults.
+    """What is done to a batch of slices, in this order, each for some of them; the ranges are the functions' defaults.
 
     Args:
         size: of the patch that comes out, pixels; `None`: that of what goes in.
-        spatial, liver, ...: probabilities.
+        liver, beside, ...: each step's probability for a slice. `deform` is for all.
     """
 
-    size: tuple[int, int] | None = None
-    liver: float = 0.5
-    beside: float = 0.5
-    within: float = 0.25
-    organs: float = 0.5
+    size: Sequence[int] | None = None
+    liver: float = 0.5  # as a whole darker or brighter
+    beside: float = 0.5  # masses and fluid
+    within: float = 0.25  # lesions
+    organs: float = 0.5  # large masses as bright as organs
     curve: float = 0.3
     gamma: float = 0.3
     contrast: float = 0.5
     network: float = 0.2
-    agent: float = 0.4
+    agent: float = 0.4  # contrast agent in stomach and bowel
     filtered: float = 0.3
     noise: float = 0.4
-    cut: float = 0.1
+    cut: float = 0.1  # a smaller field of view
 
-    def __call__(
-        self, images: torch.Tensor, labels: torch.Tensor, generator: torch.Generator | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images `(B, C, H, W)`, float 0..1, and labels `(B, 1, H, W)`, 0 or 1: the same, augmented, as floats.
-
-        All randomness is the generator's (on the CPU; `None`: PyTorch's own): the same state gives the same batch.
-        """
-        draw = Draw(images.device, generator)
-        images, labels = deform(images, labels, tuple(self.size or images.shape[2:]), draw)
-        images = open_window(images)
-        steps = (
+    def steps(self, draw: Draw) -> tuple[tuple[float, Callable[..., torch.Tensor]], ...]:
+        """Probabilities and what changes images, with a look at their labels."""
+        return (
             (self.liver, lambda x, y: shift_liver(x, y, draw)),
             (self.beside, lambda x, y: ellipses(x, y, draw, 3, (4, 40), (0, 1.4), (0.6, 1), True)),
             (self.within, lambda x, y: ellipses(x, y, draw, 3, (2, 20), (0, 0.7), (0.6, 1), False)),
@@ -326,7 +191,18 @@ class Augmentation:
             (self.filtered, lambda x, y: filtered(x, draw)),
             (self.noise, lambda x, y: noise(x, draw)),
         )
-        for probability, step in steps:
+
+    def __call__(
+        self, images: torch.Tensor, labels: torch.Tensor, generator: torch.Generator | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images `(B, C, H, W)`, float 0..1, and labels `(B, 1, H, W)`, 0 or 1: the same, augmented, as floats.
+
+        All randomness is the generator's, on the CPU (`None`: PyTorch's own): from one state comes one batch.
+        """
+        draw = Draw(images.device, generator)
+        images, labels = deform(images, labels, tuple(self.size or images.shape[2:]), draw)
+        images = open_window(images)
+        for probability, step in self.steps(draw):
             chosen = draw.chosen(len(images), probability)
             if len(chosen):
                 images[chosen] = step(images[chosen], labels[chosen])
@@ -337,14 +213,14 @@ class Augmentation:
 
 
 class PrepareSlices(PrepareBatch):
-    """For MONAI's trainer: a batch of `Slices`, uint8, on its device, as floats 0..1, augmented.
+    """For MONAI's trainer: a batch of `Slices` on its device, as floats 0..1, augmented.
 
     Args:
-        augmentation: `None`: none.
+        transforms: one after the other, each from images and labels to the same, as `Augmentation`.
     """
 
-    def __init__(self, augmentation: Augmentation | None = None):
-        self.augmentation = augmentation
+    def __init__(self, transforms: Sequence[Callable[..., tuple[torch.Tensor, torch.Tensor]]] = ()):
+        self.transforms = transforms
 
     def __call__(
         self,
@@ -355,4 +231,6 @@ class PrepareSlices(PrepareBatch):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         images, labels = (batchdata[key].to(device, non_blocking=non_blocking).float() for key in ("image", "label"))
         images /= LEVELS
-        return (images, labels) if self.augmentation is None else self.augmentation(images, labels)
+        for transform in self.transforms:
+            images, labels = transform(images, labels)
+        return images, labels
