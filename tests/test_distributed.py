@@ -115,7 +115,6 @@ def comparable(folder: Path, kill: int | None) -> str:
             "data": "$@datasplit['training']",
             "transform": "@train#preprocessing",
         },
-        "train#dataloader#shuffle": kill is SHUFFLED,
         "train#trainer#prepare_batch": "$monai.engines.default_prepare_batch",
         "optimizer": {"_target_": "torch.optim.SGD", "params": "$@network.parameters()", "lr": "@learning_rate"},
         "+train#handlers": [{"_target_": "test_distributed.Watch", "folder": str(folder), "kill": kill}],
@@ -130,7 +129,7 @@ def comparable(folder: Path, kill: int | None) -> str:
 def one(data, tmp_path_factory) -> Path:
     """A training in one process, four scans to a step: the folder of its results."""
     output = tmp_path_factory.mktemp("one")
-    alone("train", [*configs("train", "bce"), comparable(output, None)], **settings(data, output, scans_per_batch=4))
+    alone("train", [*configs("train", "bce"), comparable(output, None)], **settings(data, output, batch_size=4))
     return output
 
 
@@ -141,7 +140,7 @@ def two(data, tmp_path_factory) -> tuple[Path, list[tuple[int, str]]]:
     ended = []
     for kill in (KILLED, None):
         files = [*configs("train", "bce", "multi_gpu_train"), comparable(output, kill)]
-        ended.append(torchrun("training", files, **settings(data, output)))
+        ended.append(torchrun("training", files, **settings(data, output, batch_size=2)))
     return output, ended
 
 
