@@ -1,8 +1,8 @@
 """Augmentation of a whole batch of slices on its device: shapes here, intensities in `intensities`.
 
-What a scan had outside the window is not known. Zeros are taken for fat (-100 HU), so that they stay black until much is
-added. Ones stay what they are: a shift of what is brighter than the window (bone, the brightest livers) is only nearly
-right, as it begins at the window's end.
+What a scan had outside the window is not known. Zeros are taken for fat (-100 HU), so that they stay black until much
+is added. Ones stay ones: a shift of what is brighter than the window (bone, the brightest livers) is only nearly right,
+for it begins at the window's end.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The slices of a data set: made once on the network's grid, kept in one file, drawn in training or taken as volumes."""
+"""The slices of a data set: made once on the network's grid, kept in one file, drawn, or taken as whole scans."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ LEVELS = 100  # of the window: steps of 2 HU, far below any scan's noise, make a
 def name(data: Sequence[Mapping[str, Any]], transform: Compose) -> str:
     """Of the file that holds these scans on this grid: changed scans or transforms have another."""
     files = [Path(item[key]) for item in data for key in ("image", "label")]
-    stamps = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files if file.is_file()]
-    made = pickle_hashing([str(file) for file in files]), stamps, pickle_hashing(transform.flatten().transforms)
-    return f"slices-{hashlib.sha256(repr(made).encode()).hexdigest()[:12]}.npz"
+    stamps = [(str(file), file.is_file() and (file.stat().st_size, file.stat().st_mtime_ns)) for file in files]
+    told = repr((stamps, pickle_hashing(transform.flatten().transforms)))
+    return f"slices-{hashlib.sha256(told.encode()).hexdigest()[:12]}.npz"
 
 
 def pack(data: Sequence[Mapping[str, Any]], transform: Compose, path: Path) -> None:
@@ -66,7 +66,7 @@ class Scans(Dataset):
         self.data, self.transform, path = data, transform, Path(file)
         if path.suffix != ".npz":
             path = path / name(data, transform)
-            with idist.one_rank_first(local=True):
+            with idist.one_rank_first():
                 if not path.exists():
                     pack(data, transform, path)
         with np.load(path) as arrays:
@@ -82,7 +82,7 @@ class Scans(Dataset):
 
 
 class Slices(Randomizable, Scans):
-    """Slices drawn from such scans: from each scan as often, and some with liver.
+    """Slices drawn from such scans: each scan is as likely, and some slices have liver.
 
     A slice is drawn, with probability `liver_share`, from the scan's slices with any label, and otherwise from all;
     where no slice has a label, from all.

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data.utils import affine_to_spacing
-from monai.transforms import KeepLargestConnectedComponent, MapTransform, Randomizable, RandomizableTransform
+from monai.transforms import KeepLargestConnectedComponent, MapTransform
 from monai.transforms import Spacingd as MonaiSpacingd
 from monai.transforms.utils import generate_spatial_bounding_box
 from scipy.ndimage import distance_transform_edt
@@ -31,105 +31,6 @@ class Spacingd(MonaiSpacingd):
         }
         rest = {name: item for name, item in data.items() if name not in aside}
         return {**super().__call__(rest, *args, **kwargs), **aside}
-
-
-class RandSlicesd(Randomizable, MapTransform):
-    """Axial slices of a volume, drawn with a share that shows the liver.
-
-    Each of the `num_samples` slices is drawn, with probability `liver_share`, from the slices with any label, and
-    otherwise from all; where no slice has a label, from all. MONAI's label-balanced croppers index every voxel instead,
-    and favour slices with much liver over the dome and the tip, which are the hard ones.
-
-    Args:
-        keys: the volumes, `(C, X, Y, Z)`, all on one grid; each becomes `(C, X, Y)`.
-        label_key: which of them is the label.
-        num_samples: slices per volume and call.
-        liver_share: probability, 0 to 1.
-
-    Returns:
-        a list of `num_samples` dictionaries.
-    """
-
-    def __init__(self, keys: KeysCollection, label_key: str, num_samples: int, liver_share: float):
-        super().__init__(keys)
-        self.label_key, self.num_samples, self.liver_share = label_key, num_samples, liver_share
-
-    def randomize(self, liver: np.ndarray, depth: int) -> list[int]:
-        return [
-            int(self.R.choice(liver if len(liver) and self.R.rand() < self.liver_share else depth))
-            for _ in range(self.num_samples)
-        ]
-
-    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> list[dict[Hashable, torch.Tensor]]:
-        label = data[self.label_key]
-        liver = np.flatnonzero((label > 0).flatten(0, 2).any(0).cpu().numpy())
-        slices = []
-        for z in self.randomize(liver, label.shape[-1]):
-            item = dict(data)
-            for key in self.key_iterator(item):
-                volume = item[key]
-                # a plain tensor: a slice has no use for the volume's affine, and plain tensors are faster
-                item[key] = torch.as_tensor(np.asarray(volume[..., z]))
-            slices.append(item)
-        return slices
-
-
-class RandEllipsesd(RandomizableTransform, MapTransform):
-    """Up to `number` ellipses of any brightness laid over a slice scaled to 0..1, while its label stays as it is.
-
-    With a `label_key` they spare the liver: masses, fluid and contrast agent in stomach and bowel, of which a few dozen
-    scans show too few, so that a network takes whatever is as bright as some liver for one. Without, they lie anywhere:
-    lesions that are part of the liver, and the reason why an ellipse as such means nothing.
-
-    Args:
-        keys: the image, `(1, X, Y)`.
-        label_key: the label on its grid, where liver (> 0) is spared; `None`: nothing is.
-        prob: of a slice.
-        number: of ellipses at most; each number from 1 on is as likely.
-        radius: of the half-axes, smallest and greatest, in pixels.
-        brightness: an ellipse's value, least and greatest; 1 is the window's upper end.
-        opacity: how much of the brightness is the ellipse's; the rest is what lies under it, with its texture.
-    """
-
-    def __init__(
-        self,
-        keys: KeysCollection,
-        label_key: str | None = None,
-        prob: float = 0.1,
-        number: int = 3,
-        radius: tuple[float, float] = (4.0, 40.0),
-        brightness: tuple[float, float] = (0.0, 1.4),
-        opacity: tuple[float, float] = (0.6, 1.0),
-    ):
-        MapTransform.__init__(self, keys)
-        RandomizableTransform.__init__(self, prob)
-        self.label_key, self.number, self.radius = label_key, number, radius
-        self.brightness, self.opacity = brightness, opacity
-
-    def ellipse(self, image: torch.Tensor) -> torch.Tensor:
-        """`(1, X, Y)`, true inside one ellipse whose centre is some pixel above 0, which air is not."""
-        body = image[0].nonzero()
-        centre = body[self.R.randint(len(body))] if len(body) else (0, 0)
-        x, y = (torch.arange(n, device=image.device) - c for n, c in zip(image.shape[1:], centre))
-        angle, (a, b) = self.R.uniform(0, np.pi), self.R.uniform(*self.radius, size=2)
-        x, y = x[:, None], y[None, :]
-        u, v = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
-        return ((u / a) ** 2 + (v / b) ** 2 < 1)[None]
-
-    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
-        result = dict(data)
-        self.randomize(None)
-        if not self._do_transform:
-            return result
-        for _ in range(self.R.randint(1, self.number + 1)):
-            for key in self.key_iterator(result):
-                image = result[key]
-                inside = self.ellipse(image)
-                if self.label_key is not None:
-                    inside = inside & (result[self.label_key] == 0)
-                brightness, opacity = self.R.uniform(*self.brightness), self.R.uniform(*self.opacity)
-                result[key] = torch.where(inside, opacity * brightness + (1 - opacity) * image, image)
-        return result
 
 
 def eroded(inside: np.ndarray, spacing: np.ndarray, margin_mm: float) -> np.ndarray:
