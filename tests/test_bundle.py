@@ -24,7 +24,7 @@ CONFIGS = BUNDLE / "configs"
 TINY = {
     "network_def#width": 8,
     "patch_size": [32, 32],
-    "slices_per_scan": 2,
+    "slices_per_epoch": 16,
     "max_epochs": 1,
     "val_interval": 1,
     "num_workers": 0,

@@ -110,8 +110,12 @@ def comparable(folder: Path, kill: int | None) -> str:
     """
     frozen = "module.register_forward_pre_hook(lambda module, inputs: module.eval() and None)"
     overlay = {
-        "train#random_transforms": [{"_target_": "CastToTyped", "keys": ["image", "label"], "dtype": "$torch.float32"}],
-        "validate#preprocessing": "@train#preprocessing",
+        "train#dataset": {
+            "_target_": "CacheDataset",
+            "data": "$@datasplit['training']",
+            "transform": "@train#preprocessing",
+        },
+        "train#trainer#prepare_batch": "$monai.engines.default_prepare_batch",
         "optimizer": {"_target_": "torch.optim.SGD", "params": "$@network.parameters()", "lr": "@learning_rate"},
         "+train#handlers": [{"_target_": "test_distributed.Watch", "folder": str(folder), "kill": kill}],
         "+initialize": [f"$[{frozen} for module in @network.modules() if isinstance(module, torch.nn.BatchNorm2d)]"],
@@ -125,7 +129,7 @@ def comparable(folder: Path, kill: int | None) -> str:
 def one(data, tmp_path_factory) -> Path:
     """A training in one process, four scans to a step: the folder of its results."""
     output = tmp_path_factory.mktemp("one")
-    alone("train", [*configs("train", "bce"), comparable(output, None)], **settings(data, output, scans_per_batch=4))
+    alone("train", [*configs("train", "bce"), comparable(output, None)], **settings(data, output, batch_size=4))
     return output
 
 
@@ -136,7 +140,7 @@ def two(data, tmp_path_factory) -> tuple[Path, list[tuple[int, str]]]:
     ended = []
     for kill in (KILLED, None):
         files = [*configs("train", "bce", "multi_gpu_train"), comparable(output, kill)]
-        ended.append(torchrun("training", files, **settings(data, output)))
+        ended.append(torchrun("training", files, **settings(data, output, batch_size=2)))
     return output, ended
 
 

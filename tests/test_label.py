@@ -131,7 +131,7 @@ def test_trained_from_monai_label_the_weights_go_on_from_the_last_and_each_train
             "device": "cpu",
             "train#handlers": [{**loader, "strict": False}, *config("train")["train"]["handlers"]],
         }
-        small = {"network_def#width": 8, "patch_size": [32, 32], "slices_per_scan": 2, "num_workers": 0}
+        small = {"network_def#width": 8, "patch_size": [32, 32], "slices_per_epoch": 8, "num_workers": 0}
         folders = {"ckpt_dir": str(file.parent), "output_dir": str(tmp_path / "runs")}
         run(
             run_id="run",

@@ -1,12 +1,15 @@
 """Training through the public command: it learns, survives each kind of end, and goes on as if nothing had happened."""
 
+import itertools
 import json
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
+import ignite.distributed as idist
 import monai
 import pytest
 import torch
@@ -14,6 +17,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from scripts.networks import RAVNet
 from scripts.phantom import make_decathlon
+from scripts.training import Seed
 
 BUNDLE = Path(__file__).parents[1] / "ravnet_bundle"
 EPOCHS = 6
@@ -21,6 +25,7 @@ WARM_UP = "lr_scheduler#warmup_steps"
 TINY = {
     "network_def#width": 8,
     "patch_size": [48, 48],
+    "slices_per_epoch": 16,
     "pixel_size": 6,
     "learning_rate": 0.01,
     "max_epochs": EPOCHS,
@@ -125,8 +130,12 @@ def uninterrupted(request, phantoms, tmp_path_factory) -> tuple[Path, int]:
 def test_it_learns_and_writes_curves_and_weights_that_load_strictly(uninterrupted):
     output, _ = uninterrupted
     losses = scalars(output, "train_loss")
-    assert len(losses) == 2 * EPOCHS  # four scans, two in a batch
+    assert len(losses) == 2 * EPOCHS  # 16 slices, 8 in a batch
     assert sum(losses[-4:]) < 0.9 * sum(losses[:4])
+    assert scalars(output, "slices") == [16 * epoch for epoch in range(1, EPOCHS + 1)]
+    rates, hours = scalars(output, "learning_rate"), scalars(output, "hours_left")
+    assert len(rates) == EPOCHS and max(rates) == pytest.approx(TINY["learning_rate"]) and rates[-1] < rates[1]
+    assert hours[0] > hours[-1] == 0
     dice = scalars(output, "val_dice")
     assert len(dice) == EPOCHS // 2
     assert state_of(output)["best"]["best"] == pytest.approx(max(dice), abs=1e-6)
@@ -153,6 +162,17 @@ def test_a_training_ended_by_sigterm_and_by_kill_9_goes_on_to_the_same_bit(unint
     weights = [torch.load(folder / "models" / "model.pt", weights_only=True) for folder in (reference, output)]
     assert differences(*weights) == []
     assert list(output.rglob(".*.part")) == []
+    assert scalars(output, "slices")[-1] == 16 * EPOCHS
+
+
+def test_no_two_of_seed_epoch_and_rank_draw_the_same(here, monkeypatch):
+    drawn = set()
+    for seed, epoch, rank in itertools.product((0, 1, 7919, 104729), (0, 1, 2, 3), (0, 1)):
+        monkeypatch.setattr(idist, "get_rank", lambda rank=rank: rank)
+        engine = SimpleNamespace(state=SimpleNamespace(epoch=epoch), data_loader=SimpleNamespace(dataset=None))
+        Seed(seed)(engine)
+        drawn.add(float(torch.rand(1, dtype=torch.float64)))
+    assert len(drawn) == 32
 
 
 def test_finetuning_starts_from_the_given_weights_and_leaves_them_alone(uninterrupted, phantoms, tmp_path, here):

@@ -1,13 +1,12 @@
 """The transforms that MONAI lacks, beside MONAI's own."""
 
-import numpy as np
 import pytest
 import torch
-from monai.data import DataLoader, Dataset, MetaTensor
+from monai.data import MetaTensor
 from monai.transforms import Compose, Invertd
 from monai.transforms import Spacingd as MonaiSpacingd
 
-from scripts.transforms import LargestComponentd, RandEllipsesd, RandSlicesd, Spacingd
+from scripts.transforms import LargestComponentd, Spacingd
 
 PIXDIM = (2.0, 2.0, -1.0)
 
@@ -54,107 +53,6 @@ def test_its_result_goes_back_to_the_scans_grid_through_invertd():
     assert back.shape == volume().shape
     assert torch.allclose(back.affine, volume().affine)
     assert (back - volume()).abs().mean() < 0.05
-
-
-DEPTH, LIVER = 12, (4, 5, 6)
-
-
-def item(*liver: int) -> dict:
-    """A volume in which every voxel of a slice holds the slice's number."""
-    image = torch.arange(DEPTH).expand(1, 6, 4, DEPTH).clone().float()
-    label = torch.zeros(1, 6, 4, DEPTH, dtype=torch.uint8)
-    label[:, 2, 1, list(liver)] = 1
-    return {"image": MetaTensor(image), "label": MetaTensor(label), "patient": "p"}
-
-
-def draw(share: float, seed: int = 0, liver: tuple[int, ...] = LIVER, number: int = 200) -> list[int]:
-    slices = RandSlicesd(("image", "label"), "label", number, share).set_random_state(seed)
-    return [int(part["image"][0, 0, 0]) for part in slices(item(*liver))]
-
-
-def test_slices_are_two_dimensional_and_of_one_place():
-    parts = RandSlicesd(("image", "label"), "label", 20, 0.5)(item(*LIVER))
-    assert len(parts) == 20
-    for part in parts:
-        assert part["image"].shape == part["label"].shape == (1, 6, 4)
-        assert type(part["image"]) is type(part["label"]) is torch.Tensor
-        assert part["image"].unique().numel() == 1
-        assert part["label"].any() == (int(part["image"][0, 0, 0]) in LIVER)
-        assert part["patient"] == "p"
-
-
-def test_a_share_of_one_gives_liver_alone_and_a_share_of_none_any_slice():
-    assert set(draw(1.0)) == set(LIVER)
-    assert set(draw(0.0)) == set(range(DEPTH))
-    share = np.isin(draw(0.6, number=2000), LIVER).mean()
-    assert share == pytest.approx(0.6 + 0.4 * 3 / 12, abs=0.04)
-
-
-def test_a_volume_without_liver_gives_any_slice():
-    assert set(draw(1.0, liver=())) == set(range(DEPTH))
-
-
-def test_the_same_seed_draws_the_same_slices():
-    assert draw(0.5, 7) == draw(0.5, 7)
-    assert draw(0.5, 7) != draw(0.5, 8)
-
-
-def test_the_volume_stays_as_it_was():
-    volumes = item(*LIVER)
-    before = volumes["image"].clone()
-    RandSlicesd(("image", "label"), "label", 3, 0.5)(volumes)
-    assert volumes["image"].shape == (1, 6, 4, DEPTH)
-    assert torch.equal(volumes["image"], before)
-
-
-def test_a_loader_batches_the_slices_of_all_its_scans():
-    slices = RandSlicesd(("image", "label"), "label", 3, 1.0)
-    batch = next(iter(DataLoader(Dataset([item(*LIVER), item(8)], slices), batch_size=2)))
-    assert batch["image"].shape == (6, 1, 6, 4)
-    assert batch["label"].flatten(1).any(1).all()
-
-
-def body() -> dict[str, torch.Tensor]:
-    """A slice of brightness 0.3 with a margin of air, and a liver in its middle."""
-    image, label = torch.zeros(1, 64, 48), torch.zeros(1, 64, 48)
-    image[:, 4:60, 4:44] = 0.3
-    label[:, 20:40, 10:40] = 1
-    return {"image": image, "label": label}
-
-
-def test_ellipses_beside_the_liver_leave_it_alone():
-    drawn = RandEllipsesd("image", "label", prob=1.0, number=1, opacity=(0.5, 0.5)).set_random_state(0)
-    levels, shares = [], []
-    for _ in range(40):
-        before = body()
-        image = drawn(body())["image"]
-        changed = image != before["image"]
-        assert not (changed & (before["label"] > 0)).any()
-        shares.append(float(changed.float().mean()))
-        inside = changed & (before["image"] > 0)
-        levels += image[inside].unique().tolist()
-    assert 0.02 < sum(shares) / 40 < 0.6
-    # half what was there, half a brightness from 0 to 1.4
-    assert 0.15 <= min(levels) < 0.35 and 0.65 < max(levels) <= 0.85
-
-
-def test_ellipses_without_a_label_lie_on_the_liver_too_and_are_at_most_number():
-    drawn = RandEllipsesd("image", prob=1.0, number=3, radius=(2.0, 4.0), opacity=(1.0, 1.0)).set_random_state(0)
-    counts, on_liver = set(), 0
-    for _ in range(60):
-        result = drawn(body())
-        assert torch.equal(result["label"], body()["label"])
-        counts.add(len(set(result["image"].unique().tolist()) - {0.0, body()["image"].max().item()}))
-        on_liver += bool((result["image"] != body()["image"])[body()["label"] > 0].any())
-    assert {1, 2, 3} <= counts and max(counts) == 3
-    assert on_liver > 10
-
-
-def test_ellipses_are_drawn_by_their_probability_and_an_empty_slice_is_no_error():
-    never = RandEllipsesd("image", "label", prob=0.0)
-    assert torch.equal(never(body())["image"], body()["image"])
-    empty = torch.zeros(1, 16, 16)
-    assert RandEllipsesd("image", prob=1.0)({"image": empty})["image"].shape == empty.shape
 
 
 def test_all_but_the_largest_component_of_a_probability_is_set_to_none():

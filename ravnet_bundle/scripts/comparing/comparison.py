@@ -121,12 +121,13 @@ class Comparison:
             **self.settings,
             "bundle_root": str(self.bundle_root),
             "dataset_dir": str(self.dataset_dir),
+            "cache_dir": str(self.output_dir / "cache"),
             "seed": self.seed,
             "network_def": {**network, "_requires_": "@code_path"},
             "loss": self.config(self.losses[loss])["loss"],
         }
         shared = {**self.config("train"), **self.settings}
-        epochs = max(1, self.budget // (len(scans["training"]) * shared["slices_per_scan"]))
+        epochs = max(1, self.budget // shared["slices_per_epoch"])
         interval = max(1, epochs // self.validations)
         epochs -= epochs % interval  # the last epoch is validated too
         warmup = min(shared["lr_scheduler"]["warmup_steps"], epochs // 10)

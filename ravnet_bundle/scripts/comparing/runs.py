@@ -18,7 +18,7 @@ from ..files import atomic
 logger = logging.getLogger(__name__)
 
 # What may differ between two machines that work on one comparison: none of it has a part in the result.
-PLACES = ("bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "device", "cache_rate", "save_interval")
+PLACES = ("bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "device", "cache_dir", "save_interval")
 
 
 # Every network sees every slice whole: what the shipped one leaves out to save time is no part of the comparison.
@@ -60,7 +60,7 @@ class Run:
         train = {key: value for key, value in parser.config.items() if key not in PLACES}
         self.settings = plain({"train": train, "scans": scans})
         self.epochs = parser["max_epochs"]
-        self.slices = self.epochs * len(scans["training"]) * parser["slices_per_scan"]
+        self.slices = self.epochs * parser["slices_per_epoch"]
 
     def _config(self, name: str) -> Path:
         return self.bundle_root / "configs" / f"{name}.json"

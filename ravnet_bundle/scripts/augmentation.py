@@ -1,0 +1,236 @@
+"""Augmentation of a whole batch of slices on its device: shapes here, intensities in `intensities`.
+
+What a scan had outside the window is not known. Zeros are taken for fat (-100 HU), so that they stay black until much
+is added. Ones stay ones: a shift of what is brighter than the window (bone, the brightest livers) is only nearly right,
+for it begins at the window's end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from monai.engines import PrepareBatch
+
+from .intensities import (
+    FAT,
+    HU,
+    Draw,
+    bell,
+    contrast,
+    curve,
+    filtered,
+    gamma,
+    noise,
+    open_window,
+    shallow_network,
+    smooth,
+    spread,
+)
+from .slices import LEVELS
+
+
+def plane(values: torch.Tensor) -> torch.Tensor:
+    """`(B,)` as `(B, 1, 1)`."""
+    return values[:, None, None]
+
+
+def deform(
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    size: tuple[int, int],
+    draw: Draw,
+    degrees: float = 15,
+    scale: tuple[float, float] = (0.7, 1.43),
+    stretch: float = 1.25,
+    shift: float = 24,
+    elastic: float = 4,
+    spacing: int = 40,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Cuts out a patch of `size` pixels, turned, scaled along each axis, shifted and smoothly bent.
+
+    Never mirrored: the liver lies on the right.
+
+    Args:
+        degrees: of rotation at most, either way.
+        scale: of magnification, least and greatest.
+        stretch: of one axis over the other, at most.
+        shift: pixels at most along each axis.
+        elastic: greatest standard deviation of the displacement at the grid's points, pixels; it is drawn from 0 on.
+        spacing: of the grid's points, pixels.
+    """
+    b = len(images)
+    angle = draw.uniform(-1, 1, b) * math.radians(degrees)
+    zoom = -draw.uniform(math.log(scale[0]), math.log(scale[1]), b, 1)
+    aspect = draw.uniform(-0.5, 0.5, b, 1) * math.log(stretch)
+    zoom = torch.exp(torch.cat([zoom - aspect, zoom + aspect], 1).clamp(-math.log(scale[1]), -math.log(scale[0])))
+    cos, sin = torch.cos(angle), torch.sin(angle)
+    y, x = (torch.arange(n, device=images.device) - (n - 1) / 2 for n in size)
+    u, v = (axis * plane(zoom[:, k]) for k, axis in enumerate((x[None, :], y[:, None])))
+    knots = [torch.arange(-1, n // spacing + 2, device=images.device) * spacing - (n - 1) / 2 for n in size]
+    bends = draw.normal(b, 2, len(knots[0]), len(knots[1])) * spread(draw.uniform(0, elastic, b))
+    width = torch.full((), 0.5 * spacing, device=images.device)
+    bends = bell(y, knots[0], width) @ bends @ bell(x, knots[1], width).mT
+    moved = bends + draw.uniform(-shift, shift, b, 2, 1, 1)
+    columns = plane(cos) * u - plane(sin) * v + moved[:, 0]
+    rows = plane(sin) * u + plane(cos) * v + moved[:, 1]
+    grid = torch.stack([columns * (2 / images.shape[3]), rows * (2 / images.shape[2])], -1)
+    both = torch.cat([images, labels.to(images.dtype)], 1)
+    both = F.grid_sample(both, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
+    return both[:, :-1], (both[:, -1:] >= 0.5).to(images.dtype)
+
+
+def shift_liver(
+    images: torch.Tensor, labels: torch.Tensor, draw: Draw, hu: tuple[float, float] = (-90, 40), edge: float = 1.0
+) -> torch.Tensor:
+    """The liver as a whole, with what lies in it, darker or brighter by `hu`; soft by a Gaussian of `edge` pixels."""
+    soft = smooth(labels, torch.full((len(labels),), edge, device=labels.device))
+    return images + soft * spread(draw.uniform(*hu, len(images))) * HU
+
+
+def ellipses(
+    images: torch.Tensor,
+    labels: torch.Tensor,
+    draw: Draw,
+    number: int,
+    radius: tuple[float, float],
+    brightness: tuple[float, float],
+    opacity: tuple[float, float],
+    spare: bool,
+) -> torch.Tensor:
+    """One to `number` ellipses on each slice, while its label stays as it is.
+
+    Those that spare the liver are masses, fluid and contrast agent in stomach and bowel, of which a few dozen scans
+    show too few, so that a network takes whatever is as bright as some liver for one. The others are lesions that are
+    part of the liver, and the reason why an ellipse as such means nothing.
+
+    Args:
+        radius: of the half-axes, smallest and greatest, pixels.
+        brightness: 0 to 1 is the window.
+        opacity: how much is the ellipse's; the rest is what lies under it, with its texture.
+        spare: whether the liver is spared.
+    """
+    b, _, h, w = images.shape
+    body = F.avg_pool2d((images[:, :1] > 0).float(), 4, ceil_mode=True)
+    columns = body.shape[3]
+    centre = torch.multinomial(body.flatten(1) + 1e-6, number, replacement=True, generator=draw.pixels)
+    angle, bright = draw.uniform(0, math.pi, b, number), draw.uniform(*brightness, b, number)
+    axes = draw.uniform(*radius, b, number, 2)
+    some = draw.uniform(0, number, b, 1) > torch.arange(number, device=images.device)
+    share = draw.uniform(*opacity, b, number) * some
+    free = 1 - labels if spare else torch.ones_like(labels)
+    rows, cols = torch.arange(h, device=images.device), torch.arange(w, device=images.device)
+    for k in range(number):
+        y = (rows - (centre[:, k, None] // columns) * 4)[:, :, None]
+        x = (cols - (centre[:, k, None] % columns) * 4)[:, None, :]
+        cos, sin = torch.cos(angle[:, k])[:, None, None], torch.sin(angle[:, k])[:, None, None]
+        u, v = (x * cos + y * sin) / axes[:, k, 0, None, None], (y * cos - x * sin) / axes[:, k, 1, None, None]
+        inside = ((1 - (u * u + v * v).sqrt()) * axes[:, k].min(1).values[:, None, None] + 0.5).clamp(0, 1)
+        images = torch.lerp(images, spread(bright[:, k]), spread(share[:, k]) * inside[:, None] * free)
+    return images
+
+
+def cut(
+    images: torch.Tensor, labels: torch.Tensor, draw: Draw, reach: tuple[float, float] = (0.55, 1.0)
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """A smaller field of view: nothing outside a circle, or beyond a line, and no liver there.
+
+    Args:
+        reach: of the circle's radius, or the line's distance from the middle, in parts of half the slice's width.
+    """
+    b, _, h, w = images.shape
+    y, x = ((torch.arange(n, device=images.device) - (n - 1) / 2) / (max(h, w) / 2) for n in (h, w))
+    shift, angle = draw.uniform(-0.15, 0.15, b, 2), draw.uniform(0, 2 * math.pi, b)
+    y, x = (y[None] - shift[:, :1])[:, :, None], (x[None] - shift[:, 1:])[:, None, :]
+    line = x * torch.cos(angle)[:, None, None] + y * torch.sin(angle)[:, None, None]
+    round_ = draw.uniform(0, 1, b)[:, None, None] < 0.5
+    far = torch.where(round_, (x * x + y * y).sqrt(), line)
+    inside = (far < draw.uniform(*reach, b)[:, None, None])[:, None]
+    return torch.where(inside, images, -FAT), labels * inside
+
+
+@dataclass
+class Augmentation:
+    """What is done to a batch of slices, in this order, each for some of them; the ranges are the functions' defaults.
+
+    Args:
+        size: of the patch that comes out, pixels; `None`: that of what goes in.
+        liver, beside, ...: each step's probability for a slice. `deform` is for all.
+    """
+
+    size: Sequence[int] | None = None
+    liver: float = 0.5  # as a whole darker or brighter
+    beside: float = 0.5  # masses and fluid
+    within: float = 0.25  # lesions
+    organs: float = 0.5  # large masses as bright as organs
+    curve: float = 0.3
+    gamma: float = 0.3
+    contrast: float = 0.5
+    network: float = 0.2
+    agent: float = 0.4  # contrast agent in stomach and bowel
+    filtered: float = 0.3
+    noise: float = 0.4
+    cut: float = 0.1  # a smaller field of view
+
+    def steps(self, draw: Draw) -> tuple[tuple[float, Callable[..., torch.Tensor]], ...]:
+        """Probabilities and what changes images, with a look at their labels."""
+        return (
+            (self.liver, lambda x, y: shift_liver(x, y, draw)),
+            (self.beside, lambda x, y: ellipses(x, y, draw, 3, (4, 40), (0, 1.4), (0.6, 1), True)),
+            (self.within, lambda x, y: ellipses(x, y, draw, 3, (2, 20), (0, 0.7), (0.6, 1), False)),
+            (self.organs, lambda x, y: ellipses(x, y, draw, 3, (10, 45), (0.1, 0.7), (0.8, 1), True)),
+            (self.curve, lambda x, y: curve(x, draw)),
+            (self.gamma, lambda x, y: gamma(x, draw)),
+            (self.contrast, lambda x, y: contrast(x, draw)),
+            (self.network, lambda x, y: shallow_network(x, draw)),
+            (self.agent, lambda x, y: ellipses(x, y, draw, 4, (4, 30), (0.9, 1.4), (0.9, 1), True)),
+            (self.filtered, lambda x, y: filtered(x, draw)),
+            (self.noise, lambda x, y: noise(x, draw)),
+        )
+
+    def __call__(
+        self, images: torch.Tensor, labels: torch.Tensor, generator: torch.Generator | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Images `(B, C, H, W)`, float 0..1, and labels `(B, 1, H, W)`, 0 or 1: the same, augmented, as floats.
+
+        All randomness is the generator's, on the CPU (`None`: PyTorch's own): from one state comes one batch.
+        """
+        draw = Draw(images.device, generator)
+        images, labels = deform(images, labels, tuple(self.size or images.shape[2:]), draw)
+        images = open_window(images)
+        for probability, step in self.steps(draw):
+            chosen = draw.chosen(len(images), probability)
+            if len(chosen):
+                images[chosen] = step(images[chosen], labels[chosen])
+        chosen = draw.chosen(len(images), self.cut)
+        if len(chosen):
+            images[chosen], labels[chosen] = cut(images[chosen], labels[chosen], draw)
+        return images.clamp_(0, 1), labels
+
+
+class PrepareSlices(PrepareBatch):
+    """For MONAI's trainer: a batch of `Slices` on its device, as floats 0..1, augmented.
+
+    Args:
+        transforms: one after the other, each from images and labels to the same, as `Augmentation`.
+    """
+
+    def __init__(self, transforms: Sequence[Callable[..., tuple[torch.Tensor, torch.Tensor]]] = ()):
+        self.transforms = transforms
+
+    def __call__(
+        self,
+        batchdata: Mapping[str, torch.Tensor],
+        device: str | torch.device | None = None,
+        non_blocking: bool = False,
+        **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        images, labels = (batchdata[key].to(device, non_blocking=non_blocking).float() for key in ("image", "label"))
+        images /= LEVELS
+        for transform in self.transforms:
+            images, labels = transform(images, labels)
+        return images, labels
