@@ -3,12 +3,13 @@
 `python -m hostile` in `tests/` writes the table to the bundle's docs.
 """
 
-from . import archives, dicoms, folders, images, nrrd
+from . import archives, dicoms, folders, images, nrrd, stored
 from .case import Case
 
 CASES: tuple[Case, ...] = (
     *images.CASES,
     *nrrd.CASES,
+    *stored.CASES,
     *dicoms.CASES,
     *folders.CASES,
     *archives.CASES,

@@ -16,6 +16,7 @@ from .find import only_scan
 from .geometry import straighten
 from .hounsfield import Hounsfield
 from .scan import Header, Scan
+from .stored import stored
 
 
 def check_header(scan: Scan) -> None:
@@ -40,9 +41,7 @@ def files(scan: Scan) -> tuple[Path, ...]:
     """
     if scan.kind == "dicom" or scan.source.suffix.lower() != ".mhd":
         return scan.files
-    from .metaimage import voxels
-
-    return (*scan.files, voxels(scan.source)[0])
+    return (*scan.files, stored(scan.source)[0].file)
 
 
 def load(scan: Scan | str | Path) -> MetaTensor:
@@ -64,7 +63,9 @@ def load(scan: Scan | str | Path) -> MetaTensor:
     tally = Hounsfield()
     with one_reason(scan.source):
         volume = np.empty(header.shape, np.int16, order="F")  # as files store it: each slice is one run of memory
-        for z, plane in enumerate(planes):
+        for z, plane in zip(range(header.shape[2]), planes, strict=True):  # every slice is filled, or it is an error
+            if plane.shape != header.shape[:2]:
+                raise ValueError("a slice of another size")
             with np.errstate(over="ignore", invalid="ignore"):
                 hu = plane.astype(np.float32)
             tally.take(hu)
