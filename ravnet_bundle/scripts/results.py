@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,7 +20,9 @@ from .quality import Verdict
 from .reading import Found, Scan
 from .reading.errors import one_line
 from .report import write_preview, write_report
-from .writing import write_manifest, write_nifti, write_rtstruct, write_seg
+from .writing import Unwritable, write_manifest, write_nifti, write_rtstruct, write_seg
+
+logger = logging.getLogger(__name__)
 
 MANIFEST, MEASURES, TABLE = "manifest.json", "measures.json", "measures.csv"
 MASK, PROBABILITY, SEG, RTSTRUCT = "liver.nii.gz", "probability.nii.gz", "liver.seg.dcm", "liver.rtstruct.dcm"
@@ -118,18 +121,23 @@ def _files(
     yield (path := folder / MASK)
     write_nifti(mask, result.own_affine, path)
     software = {"algorithm": "RA V-Net", "version": about["version"], "weights": about["weights"]}
-    dicom = result.scan.kind == "dicom"
-    if wanted["seg"] and dicom:
-        yield (path := folder / SEG)
-        write_seg(mask, affine, result.scan.files, path, **software)
-    if wanted["rtstruct"] and dicom:
-        yield (path := folder / RTSTRUCT)
-        write_rtstruct(mask, affine, result.scan.files, path, **software)
+    notes = list(result.notes)
+    for kind, name, write_dicom in (("seg", SEG, write_seg), ("rtstruct", RTSTRUCT, write_rtstruct)):
+        if wanted[kind] and result.scan.kind == "dicom":
+            try:
+                write_dicom(mask, affine, result.scan.files, folder / name, **software)
+                yield folder / name
+            except OSError:  # of the disk, which the rest needs too
+                raise
+            except Exception as error:  # of the series's headers; an unforeseen text may repeat what they say
+                text = str(error) if isinstance(error, Unwritable) else f"odd headers ({type(error).__name__})"
+                notes.append(f"no {kind.upper()} was written: {text}")
+                logger.error("%s: %s", result.scan.source, notes[-1], exc_info=logger.isEnabledFor(logging.DEBUG))
     if wanted["probabilities"]:
         yield (path := folder / PROBABILITY)
         write_nifti(result.found.probability, result.found.affine, path)
     judged = {"verdict": result.verdict.level, "reasons": list(result.verdict.reasons)}
-    text = json.dumps({"name": result.name, **judged, **result.measures, "notes": list(result.notes)}, indent=2)
+    text = json.dumps({"name": result.name, **judged, **result.measures, "notes": notes}, indent=2)
     yield (path := folder / MEASURES)
     with atomic(path) as file:
         file.write(text.encode() + b"\n")
@@ -146,7 +154,7 @@ def _files(
         measures=result.measures,
         verdict=result.verdict.level,
         reasons=result.verdict.reasons,
-        notes=result.notes,
+        notes=notes,
         about={**made, **cost},
     )
 
