@@ -194,7 +194,7 @@ def test_a_name_that_may_be_cut_is_a_hash(tmp_path):
     for file in write_series(phantom.image, phantom.affine, tmp_path / uid):
         rewrite(file, SeriesInstanceUID=uid)
     write_series(phantom.image, phantom.affine, tmp_path / ("a" * 49))
-    long, short = sorted(find([tmp_path], None).scans, key=lambda scan: str(scan.source))
+    long, short = sorted(find([tmp_path]).scans, key=lambda scan: str(scan.source))
     assert uid.startswith(long.name) and public_name(long).startswith("ct-")
     assert public_name(short) == "a" * 49
 

@@ -34,8 +34,9 @@ def _tells(scan: Scan) -> bool:
     """Whether the name repeats an element of the header; one that cannot be decoded might be repeated."""
     name = scan.name.lower()
     plain = re.sub(r"[^a-z0-9]", "", name)  # 2026-11-23 is 20261123
+    options = {"stop_before_pixels": True, "force": True, "specific_tags": list(IDENTITY)}
     try:
-        for element in pydicom.dcmread(scan.files[0], stop_before_pixels=True, specific_tags=list(IDENTITY)):
+        for element in pydicom.dcmread(scan.files[0].open("rb"), **options):
             for part in re.split(r"[\s^=,;\\]+", str(element.value).lower()):
                 part = re.sub(r"[^\w]", "", part) if element.VR != "UI" else part
                 if len(part) >= SHORTEST and (part in name or part in plain):

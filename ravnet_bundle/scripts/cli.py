@@ -183,31 +183,28 @@ def _tell(options: argparse.Namespace, outcomes: list) -> None:
 
 def _dry_run(options: argparse.Namespace) -> int:
     """Says what would be read, and what the gates say of it; writes nothing."""
-    import tempfile
-
     from nibabel.affines import voxel_sizes
 
     from .reading import CTError, find, load
     from .results import set_aside
 
     shard = Shard.parse(options.shard)
-    with tempfile.TemporaryDirectory(prefix="ravnet-") as unpack:
-        found = set_aside(shard.of(find(options.inputs, Path(unpack), options.series)))
-        errors = [line for _, line in found.refused]
-        for scan in found.scans:
-            try:
-                ct = load(scan)
-            except CTError as error:
-                errors.append(str(error))
-                continue
-            size = " x ".join(map(str, ct.shape))
-            spacing = " x ".join(f"{step:.3g}" for step in voxel_sizes(ct.affine.numpy()))
-            facts = [f"{scan.name}: {size} voxels of {spacing} mm", ct.meta["notes"], ct.meta["doubts"]]
-            print("; ".join(fact for fact in facts if fact))
-        for line in found.aside:
-            print(f"set aside: {line}")
-        for line in errors:
-            print(f"error: {line}", file=sys.stderr)
+    found = set_aside(shard.of(find(options.inputs, options.series)))
+    errors = [line for _, line in found.refused]
+    for scan in found.scans:
+        try:
+            ct = load(scan)
+        except CTError as error:
+            errors.append(str(error))
+            continue
+        size = " x ".join(map(str, ct.shape))
+        spacing = " x ".join(f"{step:.3g}" for step in voxel_sizes(ct.affine.numpy()))
+        facts = [f"{scan.name}: {size} voxels of {spacing} mm", ct.meta["notes"], ct.meta["doubts"]]
+        print("; ".join(fact for fact in facts if fact))
+    for line in found.aside:
+        print(f"set aside: {line}")
+    for line in errors:
+        print(f"error: {line}", file=sys.stderr)
     return 1 if errors else 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,8 @@ class Scan:
         files: one image file, or the DICOM files of one series in slice order.
         kind: "image" or "dicom".
         notes: what was found and done about it; without anything about the patient.
+        slices: of DICOM, what the files' headers say, in the order of `files`; read again where there are none.
+        which: in messages, which series of its source it is, where that holds several.
     """
 
     name: str
@@ -29,6 +31,13 @@ class Scan:
     files: tuple[Path, ...]
     kind: str
     notes: tuple[str, ...] = ()
+    slices: tuple = field(default=(), repr=False)
+    which: str = ""
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return f"{self.source}{self.which}"
 
 
 @dataclass(frozen=True)

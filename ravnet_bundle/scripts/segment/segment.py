@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -86,8 +85,7 @@ def segment(
     outcomes: list[Outcome] = []
     with ExitStack() as stack:
         do = stack.enter_context(team(settings, workers)) if workers else Run(settings).do
-        unpack = stack.enter_context(tempfile.TemporaryDirectory(prefix="ravnet-"))
-        found = cut.of(find([inputs] if isinstance(inputs, (str, Path)) else inputs, Path(unpack), series))
+        found = cut.of(find([inputs] if isinstance(inputs, (str, Path)) else inputs, series))
         found = results.set_aside(found)
         for line in found.aside:
             logger.info("set aside: %s", line)

@@ -205,8 +205,6 @@ def fingerprint(scan: Scan) -> str:
         CTError, OSError: a file that is not there.
     """
     held = files(scan)
-    facts = [(file.name, file.stat().st_size) for file in held]
-    # what was unpacked from a zip is as old as this process: the zip's own time counts
-    given = [scan.source] if scan.kind == "dicom" and scan.source.is_file() else held
-    facts += [(file.name, file.stat().st_mtime_ns) for file in given]
+    facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in held]
+    facts += [file.name for file in scan.files]  # which of a zip's
     return hashlib.sha256(repr(facts).encode()).hexdigest()

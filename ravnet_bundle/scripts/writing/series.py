@@ -144,7 +144,8 @@ def content_uid(headers: Sequence[Dataset], frames: np.ndarray, *about: str) -> 
 
 def _header(file: str | os.PathLike) -> Dataset:
     tags = [*GEOMETRY, *REFERENCES, *REQUIRED, *COMMON, *OTHER]
-    header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags)
+    with file.open("rb") if hasattr(file, "open") else open(file, "rb") as opened:  # a zip's member opens itself
+        header = pydicom.dcmread(opened, stop_before_pixels=True, specific_tags=tags, force=True)
     for keyword in (*GEOMETRY, *COMMON, *OTHER):
         if not _sound(header, keyword):
             del header[keyword]
