@@ -161,7 +161,7 @@ def test_names_come_from_files_and_folders_and_are_unique_and_safe(phantom, tmp_
     names = [scan.name for scan in found.scans]
     assert names == ["a_ct_Scan_1", "b_ct_Scan_1", "c_d_Scan_1", "a_ct", "b_ct", "c_d"]  # each once
     apart = find([tmp_path / "a" / "ct", tmp_path / "b" / "ct"])
-    assert [scan.name for scan in apart.scans] == ["Scan_1", "ct", "Scan_1_2", "ct_2"]
+    assert [scan.name for scan in apart.scans] == ["a_ct_Scan_1", "a_ct", "b_ct_Scan_1", "b_ct"]
     assert "phantom" not in str(apart)  # the patient's name
 
 

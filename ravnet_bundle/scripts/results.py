@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 MANIFEST, MEASURES, TABLE = "manifest.json", "measures.json", "measures.csv"
 MASK, PROBABILITY, SEG, RTSTRUCT = "liver.nii.gz", "probability.nii.gz", "liver.seg.dcm", "liver.rtstruct.dcm"
 PREVIEW, REPORT = "preview.png", "report.html"
+UNTOLD = ("input", "source")  # of the manifest's `about`: hashes, which are not in the report
 ALL = (MASK, PROBABILITY, SEG, RTSTRUCT, MEASURES, PREVIEW, REPORT, MANIFEST)
 
 
@@ -100,6 +101,14 @@ def set_aside(found: Found) -> Found:
     )
 
 
+def owner(folder: Path) -> str | None:
+    """The `identity` of the scan whose results a folder holds; "" beside a manifest of others, `None` without one."""
+    manifest = folder / MANIFEST
+    if not manifest.exists():
+        return None
+    return str(json.loads(manifest.read_bytes())["about"].get("source", "")) if _is_ours(manifest) else ""
+
+
 def _is_result(path: Path) -> bool:
     """Whether a file is a result of ours, or a folder holds one: beside a manifest that names our mask."""
     return _is_ours(path / MANIFEST) or (path.name in ALL and _is_ours(path.parent / MANIFEST))
@@ -108,7 +117,7 @@ def _is_result(path: Path) -> bool:
 def _is_ours(manifest: Path) -> bool:
     try:
         found = json.loads(manifest.read_bytes())
-        return "about" in found and MASK in found["files"]
+        return isinstance(found["about"], dict) and MASK in found["files"]
     except (OSError, ValueError, LookupError, TypeError, RecursionError):  # not there, or anything but ours
         return False
 
@@ -137,14 +146,15 @@ def _files(
         yield (path := folder / PROBABILITY)
         write_nifti(result.found.probability, result.found.affine, path)
     judged = {"verdict": result.verdict.level, "reasons": list(result.verdict.reasons)}
-    text = json.dumps({"name": result.name, **judged, **result.measures, "notes": notes}, indent=2)
+    row = {"name": result.name, "input": result.scan.shown, **judged, **result.measures, "notes": notes}
+    text = json.dumps(row, indent=2)
     yield (path := folder / MEASURES)
     with atomic(path) as file:
         file.write(text.encode() + b"\n")
     yield (path := folder / PREVIEW)
     write_preview(path, hu=result.hu, mask=mask, affine=affine, title=f"{result.name}: {result.verdict.level}")
     yield (path := folder / REPORT)
-    made = {key: str(value) for key, value in about.items() if value not in (None, False) and key != "input"}
+    made = {key: str(value) for key, value in about.items() if value not in (None, False) and key not in UNTOLD}
     write_report(
         path,
         hu=result.hu,
@@ -183,12 +193,27 @@ def _write_table(output: Path) -> None:
     rows = []
     for manifest in sorted(output.glob(f"*/{MANIFEST}")):
         with suppress(FileNotFoundError):  # another process is about to do this study again, and to write the table
-            rows.append(read(manifest.parent))
-    for row in rows:
-        row |= {key: "; ".join(map(str, value)) for key, value in row.items() if isinstance(value, list)}
+            if row := _row(manifest):
+                rows.append(row)
+    if not rows:
+        return
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), restval="")
     writer.writeheader()
     writer.writerows(rows)
     with atomic(output / TABLE) as file:
-        file.write(text.getvalue().encode())
+        file.write(text.getvalue().encode("utf-8", "backslashreplace"))
+
+
+def _row(manifest: Path) -> dict[str, Any] | None:
+    """A study's measures, as a table shows them; `None`, with a note, for what is not ours."""
+    try:
+        row = read(manifest.parent) if _is_ours(manifest) else None
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError):
+        row = None
+    if not isinstance(row, dict):
+        logger.warning("%s: no result of ravnet segment: left out of %s", one_line(manifest.parent), TABLE)
+        return None
+    return {key: "; ".join(map(str, value)) if isinstance(value, list) else value for key, value in row.items()}

@@ -15,7 +15,8 @@ from .archives import Member, members
 from .dicom import read_slice
 from .errors import CTError, one_line, one_reason
 from .grouping import Series, group, told
-from .scan import Found, Scan, safe_name
+from .names import named_apart
+from .scan import Found, Scan
 
 logger = logging.getLogger(__name__)
 
@@ -41,17 +42,9 @@ def find(inputs: Sequence[str | Path], series: str | int | None = None) -> Found
         scans, refused sources, and what was set aside. An input without any scan is refused.
     """
     found = _together(_input(Path(source), series) for source in inputs)
-    scans, names = {}, set()
-    for scan in found.scans:
-        if scan.files in scans:  # named twice
-            continue
-        name, number = scan.name, 1
-        while name.lower() in names:
-            number += 1
-            name = f"{scan.name}_{number}"
-        names.add(name.lower())
-        scans[scan.files] = replace(scan, name=name)
-    return replace(found, scans=tuple(scans.values()))
+    once = {scan.files: scan for scan in reversed(found.scans)}  # what is named twice comes where it was named first
+    kept = named_apart([once[files] for files in dict.fromkeys(scan.files for scan in found.scans)])
+    return replace(found, scans=tuple(kept))
 
 
 def find_scans(path: str, image_key: str = "image") -> list[dict[str, str]]:
@@ -100,6 +93,8 @@ def _input(source: Path, series: str | int | None, listed: bool = False) -> Foun
         if path.suffix.lower() == ".txt" and path.is_file() and not listed:
             return _together(_input(path.parent / line, series, listed=True) for line in _lines(path))
         found = _together(_held(path, series))
+        given = path if path.is_dir() else path.parent
+        found = replace(found, scans=tuple(replace(scan, given=given) for scan in found.scans))
     except (CTError, OSError, ValueError) as error:  # a path with a null byte is a ValueError
         return _refused(source, error)
     if found.scans or found.refused:
@@ -126,24 +121,23 @@ def _held(path: Path, series: str | int | None) -> Iterator[Found]:
     if path.is_dir():
         dicom, errors = [], []
         for file in _files(path, errors):
-            name = "_".join((*file.relative_to(path).parent.parts, scan_name(file)))
             if _is_image(file):
-                yield _image(file, name)
+                yield _image(file)
             elif _is_zip(file):
-                yield _zip(file, name, series)
+                yield _zip(file, series)
             else:
                 dicom.append(file)
-        yield _dicom(dicom, path, path.name, series)
+        yield _dicom(dicom, path, series)
         yield from (_refused(Path(error.filename), error) for error in errors)
     elif not path.is_file():
         raise CTError(f"{path}: neither a file nor a folder; give a CT.")
     elif _is_image(path):
-        yield _image(path, scan_name(path))
+        yield _image(path)
     elif _is_zip(path):
-        yield _zip(path, path.name, series)
+        yield _zip(path, series)
     elif is_dicom(path):
         beside = sorted(path.parent.iterdir())
-        yield _dicom(beside, path.parent, path.parent.name, series, chosen=path)
+        yield _dicom(beside, path.parent, series, chosen=path)
 
 
 def _files(root: Path, errors: list[OSError]) -> Iterator[Path]:
@@ -185,16 +179,16 @@ def _is_zip(path: Path) -> bool:
     return path.suffix.lower() == ".zip"
 
 
-def _image(path: Path, name: str) -> Found:
-    return Found((Scan(safe_name(name), path, (path,), "image"),), (), ())
+def _image(path: Path) -> Found:
+    return Found((Scan(scan_name(path), path, (path,), "image"),), (), ())
 
 
-def _zip(path: Path, name: str, series: str | int | None) -> Found:
+def _zip(path: Path, series: str | int | None) -> Found:
     try:
         files, others = members(path)
     except CTError as error:
         return _refused(path, error)
-    found = _dicom(files, path, Path(name).stem, series)
+    found = _dicom(files, path, series)
     lines = [line for _, line in found.refused]
     if len(lines) > FEW + 1:
         lines[FEW:] = [one_line(f"{path}: {len(lines) - FEW} more files in it cannot be read either.")]
@@ -202,12 +196,10 @@ def _zip(path: Path, name: str, series: str | int | None) -> Found:
     return Found(found.scans, tuple((one_line(path), line) for line in lines), (*found.aside, *left))
 
 
-def _dicom(
-    files: Sequence[Path | Member], root: Path, name: str, series: str | int | None, chosen: Path | None = None
-) -> Found:
+def _dicom(files: Sequence[Path | Member], root: Path, series: str | int | None, chosen: Path | None = None) -> Found:
     """The CT series of those files that are DICOM; `chosen` is one whose series alone is meant.
 
-    A scan is named after its folder below `root`, or `name`, and after its SeriesNumber where there are several.
+    A scan is named after its folder, and after its SeriesNumber where there are several.
 
     Raises:
         CTError: `chosen` is damaged, or of no CT series.
@@ -226,18 +218,14 @@ def _dicom(
     refused = [*refused, *((root, f"{root}: {line}") for line in missing)]
     aside += [f"{root}: {line}" for line in left]
     folders = [Path(os.path.commonpath([each.file.parent for each in one.slices])) for one in picked]
-    bases = ["_".join(folder.relative_to(root).parts) or name for folder in folders]
     scans = []
-    for one, folder, base in zip(picked, folders, bases):
-        several = bases.count(base) > 1 and one.number is not None
-        full = f"{safe_name(base)}_s{one.number}" if several else safe_name(base)
+    for one, folder in zip(picked, folders, strict=True):
+        several = folders.count(folder) > 1 and one.number is not None
         which = f", series {one.number}{one.part.replace('_a', ', acquisition ').replace('_t', ', phase ')}"
-        scans.append(
-            Scan(
-                full + one.part, folder, tuple(each.file for each in one.slices), "dicom", one.notes, one.slices,
-                which if several or one.part else "",
-            )
-        )  # fmt: skip
+        which = which if several or one.part else ""
+        part = (f"_s{one.number}" if several else "") + one.part
+        files = tuple(each.file for each in one.slices)
+        scans.append(Scan(folder.name, folder, files, "dicom", one.notes, one.slices, which, part))
     lines = tuple((one_line(file), one_line(line)) for file, line in refused)
     return Found(tuple(scans), lines, tuple(map(one_line, aside)))
 
