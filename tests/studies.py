@@ -2,7 +2,10 @@
 
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
+
+from ravnet_bundle.scripts.pipeline import Pipeline
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLE = ROOT / "ravnet_bundle"
@@ -27,3 +30,9 @@ def contents(output: Path) -> dict[str, bytes]:
 
 def debris(output: Path) -> list[Path]:
     return [*output.rglob(".*.part"), *output.rglob(".*.lock")]
+
+
+@cache
+def coarse() -> Pipeline:
+    """The pipeline on large pixels, for tests of what is done around it."""
+    return Pipeline(pixel_size=9.0)

@@ -1,5 +1,6 @@
 """A liver out as DICOM SEG or RTSTRUCT, and read back by others: `scripts/writing`."""
 
+import json
 import random
 import shutil
 import subprocess
@@ -8,8 +9,11 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from dicom import rewrite
+from dicom import rewrite, write_series
 from monai.transforms import LoadImage
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
+from pydicom.uid import generate_uid
 from results import (
     ACQUISITIONS,
     DICOM,
@@ -25,7 +29,10 @@ from results import (
     study,
 )
 from scipy import ndimage
+from studies import FILES
 
+from ravnet_bundle import segment
+from scripts.phantom import make_phantom
 from scripts.reading.geometry import straighten
 from scripts.writing import write_nifti, write_seg
 
@@ -135,6 +142,46 @@ def test_an_anonymous_series_without_a_frame_of_reference_is_served(kind, tmp_pa
     assert ds["PatientName"].is_empty and ds["PatientID"].is_empty  # required, even if empty
     write_seg(mask, affine, files, tmp_path / "seg.dcm", **SOFTWARE)
     assert ds.FrameOfReferenceUID == pydicom.dcmread(tmp_path / "seg.dcm").FrameOfReferenceUID
+
+
+def odd_frames(z, ds):
+    ds.FrameOfReferenceUID = generate_uid()
+
+
+def odd_numbers(z, ds):
+    texts = {0x00180050: b"9.0mm ", 0x00101020: b"tall", 0x00282112: b"ten:1 "}  # SliceThickness, PatientSize, a ratio
+    for tag, text in texts.items():
+        ds.add(RawDataElement(Tag(tag), "DS", len(text), text, 0, False, True))
+    ds.add(RawDataElement(Tag(0x00200011), "IS", 2, b"2a", 0, False, True))  # SeriesNumber
+
+
+@pytest.mark.parametrize("kind", DICOM)
+@pytest.mark.parametrize("odd", [odd_frames, odd_numbers])
+def test_a_series_with_odd_headers_is_served_in_one_frame_of_reference(odd, kind, tmp_path):
+    mask, affine, files = study(tmp_path / "ct", change=odd)
+    for name, order in (("a", files), ("b", files[::-1])):
+        DICOM[kind](mask, affine, order, tmp_path / name, **SOFTWARE)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+    ds = pydicom.dcmread(tmp_path / "a")
+    assert ds.FrameOfReferenceUID in {pydicom.dcmread(file).FrameOfReferenceUID for file in files}
+    frames = read_seg(tmp_path / "a") if kind == "SEG" else read_rtstruct(tmp_path / "a", files, np.logical_or)
+    assert dice_in_world(frames, mask.sum()) >= 0.999
+
+
+def test_a_series_of_which_no_dicom_file_can_be_made_keeps_mask_measures_and_report(tmp_path, caplog):
+    phantom = make_phantom(seed=2, axcodes="LPS", shape=(52, 48, 18), spacing=(7, 7, 12))
+    for file in write_series(phantom.image, phantom.affine, tmp_path / "ct" / "no-uid"):
+        rewrite(file, SOPInstanceUID=None, PatientName="Zyxwv^Quillon")
+    (outcome,) = segment(tmp_path / "ct", tmp_path / "out", seg=True, rtstruct=True)
+    assert outcome.status == "done"
+    folder = tmp_path / "out" / outcome.name
+    assert sorted(file.name for file in folder.iterdir()) == FILES
+    notes = json.loads((folder / "measures.json").read_text())["notes"]
+    for kind in DICOM:
+        (note,) = (note for note in notes if note.startswith(f"no {kind} was written"))
+        assert "SOPInstanceUID" in note and note in (folder / "report.html").read_text()
+        assert any(note in record.getMessage() and record.levelname == "ERROR" for record in caplog.records)
+        assert str(tmp_path) not in note
 
 
 def test_the_same_mask_gives_the_same_bytes_at_another_time_and_another_mask_other_uids(tmp_path, monkeypatch):

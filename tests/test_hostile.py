@@ -24,9 +24,9 @@ def canonical(array, affine):
     return image.get_fdata(), image.affine
 
 
-def reading(source, unpack):
+def reading(source):
     """Volumes of the scans that a source holds, and the lines of what is refused."""
-    found = find([source], unpack)
+    found = find([source])
     lines, volumes = [line for _, line in found.refused], []
     for scan in found.scans:
         try:
@@ -44,9 +44,9 @@ def test_hostile_input_is_refused_in_one_line_or_read_rightly(case, tmp_path, ca
     source = case.make(place)
     before = listing(place)
     capfd.readouterr()
-    volumes, lines = reading(source, tmp_path / "unpacked")
+    volumes, lines = reading(source)
     assert capfd.readouterr() == ("", "") or case.name.startswith(".mha")  # MetaIO prints what it finds wrong
-    others = set(tmp_path.iterdir()) - {place, tmp_path / "unpacked"}
+    others = set(tmp_path.iterdir()) - {place}
     assert listing(place) == before
     assert not others
     for line in lines:
@@ -65,7 +65,7 @@ def test_hostile_input_is_refused_in_one_line_or_read_rightly(case, tmp_path, ca
 
     (place / "beside").mkdir()
     good = save(place / "beside" / "good.nii.gz")
-    (scan,) = (scan for scan in find([place], tmp_path / "unpacked").scans if scan.source == good)
+    (scan,) = (scan for scan in find([place]).scans if scan.source == good)
     assert_the_ct(load(scan))
 
 
@@ -77,17 +77,16 @@ def assert_the_ct(volume):
 
 PEAK = """
 import json, resource, sys
-from pathlib import Path
 sys.path[:0] = json.loads(sys.argv[1])
 from test_hostile import reading
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-warm, sources, unpack = json.loads(sys.argv[2]), json.loads(sys.argv[3]), Path(sys.argv[4])
+warm, sources = json.loads(sys.argv[2]), json.loads(sys.argv[3])
 for source in warm:
-    assert len(reading(source, unpack)[0]) == 1, source
+    assert len(reading(source)[0]) == 1, source
 growth = {}
 for name, source in sources.items():
     before = peak()
-    reading(source, unpack)
+    reading(source)
     growth[name] = peak() - before
 print(json.dumps(growth))
 """
@@ -103,7 +102,7 @@ def test_what_claims_or_packs_much_takes_little_memory(tmp_path):
     assert len(large) > 12
     sources = {case.name: make(number, case) for number, case in enumerate(large)}
     warm = [make(case.name, case) for case in CASES if case.name in (".mha", ".nrrd", "zip of DICOM", "NIfTI-2")]
-    arguments = [json.dumps(sys.path), json.dumps(warm), json.dumps(sources), str(tmp_path / "unpacked")]
+    arguments = [json.dumps(sys.path), json.dumps(warm), json.dumps(sources)]
     ended = subprocess.run([sys.executable, "-c", PEAK, *arguments], capture_output=True, text=True)
     assert ended.returncode == 0, ended.stderr[-2000:]
     growth = json.loads(ended.stdout.splitlines()[-1])

@@ -143,7 +143,7 @@ def two_series(phantom, folder):
 )
 def test_of_several_series_each_is_a_scan_or_one_is_chosen(series, names, phantom, tmp_path):
     (tmp_path / "study").mkdir()
-    found = find([two_series(phantom, tmp_path / "study")], None, series)
+    found = find([two_series(phantom, tmp_path / "study")], series)
     assert [scan.name for scan in found.scans] == names
     if series in ("largest", "2"):
         assert len(found.scans[0].files) == 16 and found.aside == (f"{tmp_path / 'study'}: CT series 3 not chosen",)
@@ -157,30 +157,32 @@ def test_names_come_from_files_and_folders_and_are_unique_and_safe(phantom, tmp_
     for place in ("a/ct", "b/ct", "c d"):
         write_series(phantom.image, phantom.affine, tmp_path / place)
         save_phantom(phantom, tmp_path / place / "Scan 1.nii.gz")
-    found = find([tmp_path, tmp_path / "a" / "ct", tmp_path / "c d" / "Scan 1.nii.gz"], None)
+    found = find([tmp_path, tmp_path / "a" / "ct", tmp_path / "c d" / "Scan 1.nii.gz"])
     names = [scan.name for scan in found.scans]
     assert names == ["a_ct_Scan_1", "b_ct_Scan_1", "c_d_Scan_1", "a_ct", "b_ct", "c_d"]  # each once
-    apart = find([tmp_path / "a" / "ct", tmp_path / "b" / "ct"], None)
-    assert [scan.name for scan in apart.scans] == ["Scan_1", "ct", "Scan_1_2", "ct_2"]
+    apart = find([tmp_path / "a" / "ct", tmp_path / "b" / "ct"])
+    assert [scan.name for scan in apart.scans] == ["a_ct_Scan_1", "a_ct", "b_ct_Scan_1", "b_ct"]
     assert "phantom" not in str(apart)  # the patient's name
 
 
-def test_a_zip_is_unpacked_nowhere_but_in_its_folder(phantom, tmp_path):
+def test_a_zip_is_read_where_it_is_and_nothing_is_unpacked(phantom, tmp_path, monkeypatch):
     files = write_series(phantom.image, phantom.affine, tmp_path / "ct")
     with zipfile.ZipFile(tmp_path / "study.zip", "w") as archive:
         for file, lead in zip(files, ("", "../", "../../", str(tmp_path) + "/", "C:\\", "a/../../") * 3):
             archive.writestr(f"{lead}{file.name}", file.read_bytes())
     before = set(tmp_path.rglob("*"))
-    (scan,) = find([tmp_path / "study.zip"], tmp_path / "unpacked").scans
-    made = set(tmp_path.rglob("*")) - before
-    assert all(path == tmp_path / "unpacked" or tmp_path / "unpacked" in path.parents for path in made)
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "gone"))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    (scan,) = find([tmp_path / "study.zip"]).scans
     assert (scan.name, scan.source, len(scan.files)) == ("study", tmp_path / "study.zip", 16)
     np.testing.assert_array_equal(load_scan(scan), load_scan(tmp_path / "ct"))
+    assert set(tmp_path.rglob("*")) == before
+    assert load(tmp_path / "study.zip").shape == phantom.image.shape
 
 
 def test_slices_are_in_the_order_of_the_volume(phantom, tmp_path):
     files = write_series(phantom.image, phantom.affine, tmp_path / "ct")
-    (scan,) = find([tmp_path / "ct"], None).scans
+    (scan,) = find([tmp_path / "ct"]).scans
     assert scan.files == tuple(files)
     volume = LoadCTd("image")({"image": scan})["image"]
     for z in (0, 7, 15):
@@ -212,7 +214,7 @@ def test_loading_holds_little_more_than_the_volume(kind, tmp_path):
         write_series(image, affine, path)
     else:
         save(image, path, affine)
-    (scan,) = find([path], None).scans
+    (scan,) = find([path]).scans
     tracemalloc.start()
     volume = load_scan(scan)
     peak = tracemalloc.get_traced_memory()[1]
@@ -232,7 +234,7 @@ def test_fractions_of_a_hu_and_values_beyond_16_bits_are_kept(tmp_path):
 
 def test_headers_are_checked_without_the_voxels(phantom, tmp_path):
     path = save(np.full((8, 8, 8), np.nan, np.float32), tmp_path / "ct.nii.gz")
-    (scan,) = find([path], None).scans
+    (scan,) = find([path]).scans
     check_header(scan)
     with pytest.raises(CTError, match="not finite"):
         load_scan(scan)
@@ -245,7 +247,7 @@ def test_real_cts_pass_the_gates_and_their_masks_do_not(data_dir):
     for name in ("lits/labelsTr/lits_000.nii.gz", "totalseg_example/liver_by_model.nii.gz"):
         with pytest.raises(CTError, match="not HU"):
             load(data_dir / name)
-    found = find([data_dir / "dcmqi_ct3"], None)
+    found = find([data_dir / "dcmqi_ct3"])
     assert [len(scan.files) for scan in found.scans] == [3]
     assert "modality SEG" in found.aside[0]
     assert "167316 voxels of padding" in load_scan(found.scans[0]).meta["notes"]

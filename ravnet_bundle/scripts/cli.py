@@ -9,8 +9,14 @@ import os
 import signal
 import sys
 import warnings
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+from . import interruption
 from .claims import Claim
 from .shards import Shard
 
@@ -55,10 +61,11 @@ def parser() -> argparse.ArgumentParser:
         "--anonymous",
         action=argparse.BooleanOptionalAction,
         default=True,
-        help="keep names, ids, dates, UIDs out of reports and file names (on)",
+        help="of DICOM, keep all that may say whose it is out of names, tables and reports (on)",
     )
     p.add_argument("--resume", action="store_true", help="keep results that are complete and unharmed")
     p.add_argument("--fast", action="store_true", help="larger pixels: quicker, a little coarser")
+    p.add_argument("--weights", metavar="FILE", help="weights of this network, such as fine-tuned ones")
     p.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1; by default the GPU if there is one")
     p.add_argument("--threads", type=int, metavar="N", help="CPU threads; by default all cores")
     p.add_argument("--shard", metavar="I/N", default="0/1", help="do part I of N of the studies; I counts from 0")
@@ -78,22 +85,65 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command line, and returns its exit code."""
+    interruption.listen()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")  # names may hold what the terminal cannot show
+    try:
+        code = _run(sys.argv[1:] if arguments is None else arguments)
+    except BaseException:
+        if not interruption.INTERRUPTED.is_set():
+            raise
+    if interruption.INTERRUPTED.is_set():  # an exception of its own may have been lost, or have become another
+        _complain(interruption.LINE)
+        code = interruption.CODE
+    if arguments is None:  # nothing is left to be interrupted
+        for number in interruption.SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+    return _flushed(code)
+
+
+def _run(arguments: Sequence[str]) -> int:
     top = parser()
-    options = top.parse_args(arguments)
+    try:
+        options = top.parse_args([_as_path(argument) for argument in arguments])
+    except SystemExit as end:  # argparse has said why
+        return int(end.code or 0)
     if not options.version and options.command is None:
         top.print_help()
         return 2
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _interrupt)
-    _quieten(getattr(options, "verbose", False))
+    _quieten(getattr(options, "verbose", False), getattr(options, "quiet", False))
     try:
         return _version() if options.version else _segment(options)
     except Usage as error:
-        print(f"error: {error}", file=sys.stderr)
+        _complain(f"error: {error}")
         return 2
-    except KeyboardInterrupt:
-        print("interrupted: what is complete stays, --resume does the rest", file=sys.stderr)
-        return 130
+
+
+def _as_path(argument: str) -> str:
+    """A file that is there and whose name begins with `-` as what it is, and no option."""
+    option = argument in ("-o", "-h") or argument.startswith("--")
+    return f"./{argument}" if argument[:1] == "-" and not option and os.path.lexists(argument) else argument
+
+
+def _complain(line: str) -> None:
+    with suppress(OSError):  # nobody reads it
+        print(line, file=sys.stderr, flush=True)
+
+
+def _flushed(code: int) -> int:
+    """Sends what is printed on its way; 1 where that cannot be done, but for a reader that has seen enough."""
+    try:
+        if sys.stdout:
+            sys.stdout.flush()
+        return code
+    except OSError as error:
+        with suppress(OSError):  # else Python tries again at its end, and says so
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            return code
+        _complain(f"error: standard output: {error.strerror}")
+        return code or 1
 
 
 def _workers(text: str) -> int | str:
@@ -104,15 +154,12 @@ def _workers(text: str) -> int | str:
     return int(text)
 
 
-def _interrupt(*_: object) -> None:
-    if module := sys.modules.get(f"{__package__}.segment"):
-        module.INTERRUPTED.set()
-    raise KeyboardInterrupt
-
-
-def _quieten(verbose: bool) -> None:
+def _quieten(verbose: bool, quiet: bool) -> None:
     """Libraries' warnings are for developers; MONAI's, that a config is code, is about configs that are not ours."""
-    logging.basicConfig(level=logging.DEBUG if verbose else logging.ERROR, format="%(name)s: %(message)s")
+    form = "%(name)s: %(message)s" if verbose else "note: %(message)s"
+    logging.basicConfig(level=logging.DEBUG if verbose else logging.ERROR, format=form)
+    if not verbose:
+        logging.getLogger(__package__).setLevel(logging.ERROR if quiet else logging.WARNING)
     for name in ("matplotlib", "PIL", "fontTools"):
         logging.getLogger(name).setLevel(logging.WARNING)
     if not verbose:
@@ -122,92 +169,100 @@ def _quieten(verbose: bool) -> None:
 
 def _segment(options: argparse.Namespace) -> int:
     output = Path(options.output).absolute()
-    if options.threads is not None and options.threads < 1:
-        raise Usage(f"--threads {options.threads}: give a number from 1.")
     try:
         Shard.parse(options.shard)
     except ValueError as error:
         raise Usage(str(error)) from error
-    if options.device is not None and not isinstance(options.workers, str):
-        _check_device(options.device)
+    if not options.json and (outcomes := _missing(options.inputs)):  # said at once: to load PyTorch takes seconds
+        _tell(options, outcomes)
+        return 1
     if options.dry_run:
-        return _dry_run(options)
+        return _dry_run(options, output)
     try:
         if claim := Claim.take(output, "output"):
             claim.release()
     except OSError as error:
         raise Usage(f"{output}: no folder that can be written to ({error.strerror}): give another --output.") from error
-    from .segment import segment
+    with interruption.loading():
+        from .segment import segment
 
     names = ("series", "seg", "rtstruct", "probabilities", "native", "height", "weight", "bsa")
-    names += ("anonymous", "resume", "fast", "device", "threads", "shard", "workers")
+    names += ("anonymous", "resume", "fast", "weights", "device", "threads", "shard", "workers")
     settings = {name: getattr(options, name) for name in names}
     try:
         outcomes = segment(options.inputs, output, progress=not options.quiet and not options.json, **settings)
     except ValueError as error:
         raise Usage(str(error)) from error
     except ConnectionError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _complain(f"error: {error}")
         return 1
     _tell(options, outcomes)
     return 1 if any(outcome.status == "failed" for outcome in outcomes) else 0
 
 
-def _check_device(name: str) -> None:
-    import torch
-
-    try:
-        torch.empty(1, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise Usage(f"--device {name}: not here ({str(error).splitlines()[0]}).") from error
+def _missing(inputs: Sequence[str]) -> list[Any]:
+    """Failed outcomes, where none of the inputs is there."""
+    if any(os.path.exists(source) or not source.isprintable() for source in inputs):
+        return []
+    return [SimpleNamespace(status="failed", error=f"{source}: no such file or folder.") for source in inputs]
 
 
-def _tell(options: argparse.Namespace, outcomes: list) -> None:
+def _tell(options: argparse.Namespace, outcomes: Sequence[Any]) -> None:
     """Prints one line per study, the failures to stderr."""
-    from dataclasses import asdict
-
+    lines = []
     if options.json:
-        print(json.dumps([asdict(outcome) for outcome in outcomes], indent=2))
+        lines.append(json.dumps([asdict(outcome) for outcome in outcomes], indent=2))
     for outcome in outcomes:
         if outcome.status == "failed":
-            print(f"error: {outcome.error}", file=sys.stderr)
+            _complain(f"error: {outcome.error}")
         elif not options.quiet and not options.json:
             reasons = "; ".join(outcome.reasons)
             kept = " (kept)" if outcome.status == "kept" else ""
             verdict = VERDICTS[outcome.verdict] + (f": {reasons}" if reasons else "")
-            print(f"{outcome.name}: {outcome.volume_ml:.0f} ml, {verdict}{kept}")
-    if not options.quiet and not options.json:
+            lines.append(f"{outcome.name}: {outcome.volume_ml:.0f} ml, {verdict}{kept}")
+    if not options.quiet and not options.json and not options.dry_run:
         failed = sum(outcome.status == "failed" for outcome in outcomes)
-        print(f"{len(outcomes) - failed} of {len(outcomes)} in {options.output}; for research use only")
+        lines.append(f"{len(outcomes) - failed} of {len(outcomes)} in {options.output}; for research use only")
+    _say(lines)
 
 
-def _dry_run(options: argparse.Namespace) -> int:
-    """Says what would be read, and what the gates say of it; writes nothing."""
-    import tempfile
+def _say(lines: Sequence[str]) -> None:
+    with suppress(OSError):  # `_flushed` says so in the end
+        for line in lines:
+            print(line)
 
-    from nibabel.affines import voxel_sizes
 
-    from .reading import CTError, find, load
-    from .results import set_aside
+def _dry_run(options: argparse.Namespace, output: Path) -> int:
+    """Says what would be read, and what the gates say of it; writes nothing.
 
-    shard = Shard.parse(options.shard)
-    with tempfile.TemporaryDirectory(prefix="ravnet-") as unpack:
-        found = set_aside(shard.of(find(options.inputs, Path(unpack), options.series)))
-        errors = [line for _, line in found.refused]
-        for scan in found.scans:
-            try:
-                ct = load(scan)
-            except CTError as error:
-                errors.append(str(error))
-                continue
-            size = " x ".join(map(str, ct.shape))
-            spacing = " x ".join(f"{step:.3g}" for step in voxel_sizes(ct.affine.numpy()))
-            facts = [f"{scan.name}: {size} voxels of {spacing} mm", ct.meta["notes"], ct.meta["doubts"]]
-            print("; ".join(fact for fact in facts if fact))
-        for line in found.aside:
-            print(f"set aside: {line}")
-        for line in errors:
-            print(f"error: {line}", file=sys.stderr)
+    Of what would be written it prints names and facts; what is set aside or refused goes to stderr, with its path.
+    """
+    with interruption.loading():
+        from nibabel.affines import voxel_sizes
+
+        from .pseudonyms import hidden, salt_there, settle
+        from .reading import CTError, find, load
+        from .results import set_aside
+
+    found = find(options.inputs, options.series)
+    salt = salt_there(output) if hidden(found.scans, options.anonymous) else b""
+    scans = settle(found.scans, output, options.anonymous, salt)
+    found = set_aside(Shard.parse(options.shard).of(replace(found, scans=scans)))
+    errors = [line for _, line in found.refused]
+    for scan in found.scans:
+        try:
+            ct = load(scan)
+        except CTError as error:
+            errors.append(str(error))
+            continue
+        size = " x ".join(map(str, ct.shape))
+        spacing = " x ".join(f"{step:.3g}" for step in voxel_sizes(ct.affine.numpy()))
+        facts = [f"{scan.name}: {size} voxels of {spacing} mm", ct.meta["notes"], ct.meta["doubts"]]
+        _say(["; ".join(fact for fact in facts if fact)])
+    for line in found.aside:
+        _complain(f"set aside: {line}")
+    for line in errors:
+        _complain(f"error: {line}")
     return 1 if errors else 0
 
 
@@ -216,10 +271,8 @@ def _version() -> int:
 
     from .provenance import software
 
-    for name, value in software().items():
-        print(f"{name} {value}")
-    for name in ("torch", "monai"):
-        print(f"{name} {version(name)}")
+    _say([f"{name} {value}" for name, value in software().items()])
+    _say([f"{name} {version(name)}" for name in ("torch", "monai")])
     return 0
 
 

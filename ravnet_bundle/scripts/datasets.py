@@ -85,11 +85,21 @@ def scan_name(path: str | Path) -> str:
 
 
 def is_dicom(file: str | Path) -> bool:
-    """Whether a file is DICOM by its preamble (part 10 of the standard), whatever its name."""
+    """Whether a file is DICOM by its first bytes, whatever its name."""
     if not Path(file).is_file():
         return False
     with open(file, "rb") as opened:
-        return opened.read(132)[128:] == b"DICM"
+        return begins_as_dicom(opened.read(132))
+
+
+def begins_as_dicom(start: bytes) -> bool:
+    """Whether 132 bytes are DICOM's preamble (part 10 of the standard) or, in old files, its first element.
+
+    That is one of group 2 or 8, with two letters as its type or a short length.
+    """
+    group, number, length = (int.from_bytes(start[at : at + size], "little") for at, size in ((0, 2), (2, 2), (4, 4)))
+    typed = re.fullmatch(b"[A-Z]{2}", start[4:6]) is not None
+    return start[128:] == b"DICM" or (group in (2, 8) and number < 0x20 and (typed or 0 < length <= 1024))
 
 
 def scan_root(path: str) -> str:

@@ -10,7 +10,10 @@ BUNDLE = Path(__file__).resolve().parents[1]
 WEIGHTS = BUNDLE / "models" / "model.pt"
 
 
-def software() -> dict[str, str]:
-    """The bundle's version, from `configs/metadata.json`, and the sha256 of its weights."""
+def software(weights: str | Path | None = None) -> dict[str, str]:
+    """The bundle's version, from `configs/metadata.json`, and the sha256 of the weights: its own, or another file's."""
     metadata = json.loads((BUNDLE / "configs" / "metadata.json").read_text())
-    return {"version": metadata["version"], "weights": hashlib.sha256(WEIGHTS.read_bytes()).hexdigest()}
+    return {
+        "version": metadata["version"],
+        "weights": hashlib.sha256(Path(weights or WEIGHTS).read_bytes()).hexdigest(),
+    }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -19,11 +20,14 @@ from .quality import Verdict
 from .reading import Found, Scan
 from .reading.errors import one_line
 from .report import write_preview, write_report
-from .writing import write_manifest, write_nifti, write_rtstruct, write_seg
+from .writing import Unwritable, write_manifest, write_nifti, write_rtstruct, write_seg
+
+logger = logging.getLogger(__name__)
 
 MANIFEST, MEASURES, TABLE = "manifest.json", "measures.json", "measures.csv"
 MASK, PROBABILITY, SEG, RTSTRUCT = "liver.nii.gz", "probability.nii.gz", "liver.seg.dcm", "liver.rtstruct.dcm"
 PREVIEW, REPORT = "preview.png", "report.html"
+UNTOLD = ("input", "source")  # of the manifest's `about`: hashes, which are not in the report
 ALL = (MASK, PROBABILITY, SEG, RTSTRUCT, MEASURES, PREVIEW, REPORT, MANIFEST)
 
 
@@ -97,6 +101,14 @@ def set_aside(found: Found) -> Found:
     )
 
 
+def owner(folder: Path) -> str | None:
+    """The `identity` of the scan whose results a folder holds; "" beside a manifest of others, `None` without one."""
+    manifest = folder / MANIFEST
+    if not manifest.exists():
+        return None
+    return str(json.loads(manifest.read_bytes())["about"].get("source", "")) if _is_ours(manifest) else ""
+
+
 def _is_result(path: Path) -> bool:
     """Whether a file is a result of ours, or a folder holds one: beside a manifest that names our mask."""
     return _is_ours(path / MANIFEST) or (path.name in ALL and _is_ours(path.parent / MANIFEST))
@@ -105,7 +117,7 @@ def _is_result(path: Path) -> bool:
 def _is_ours(manifest: Path) -> bool:
     try:
         found = json.loads(manifest.read_bytes())
-        return "about" in found and MASK in found["files"]
+        return isinstance(found["about"], dict) and MASK in found["files"]
     except (OSError, ValueError, LookupError, TypeError, RecursionError):  # not there, or anything but ours
         return False
 
@@ -118,25 +130,31 @@ def _files(
     yield (path := folder / MASK)
     write_nifti(mask, result.own_affine, path)
     software = {"algorithm": "RA V-Net", "version": about["version"], "weights": about["weights"]}
-    dicom = result.scan.kind == "dicom"
-    if wanted["seg"] and dicom:
-        yield (path := folder / SEG)
-        write_seg(mask, affine, result.scan.files, path, **software)
-    if wanted["rtstruct"] and dicom:
-        yield (path := folder / RTSTRUCT)
-        write_rtstruct(mask, affine, result.scan.files, path, **software)
+    notes = list(result.notes)
+    for kind, name, write_dicom in (("seg", SEG, write_seg), ("rtstruct", RTSTRUCT, write_rtstruct)):
+        if wanted[kind] and result.scan.kind == "dicom":
+            try:
+                write_dicom(mask, affine, result.scan.files, folder / name, **software)
+                yield folder / name
+            except OSError:  # of the disk, which the rest needs too
+                raise
+            except Exception as error:  # of the series's headers; an unforeseen text may repeat what they say
+                text = str(error) if isinstance(error, Unwritable) else f"odd headers ({type(error).__name__})"
+                notes.append(f"no {kind.upper()} was written: {text}")
+                logger.error("%s: %s", result.scan.source, notes[-1], exc_info=logger.isEnabledFor(logging.DEBUG))
     if wanted["probabilities"]:
         yield (path := folder / PROBABILITY)
         write_nifti(result.found.probability, result.found.affine, path)
     judged = {"verdict": result.verdict.level, "reasons": list(result.verdict.reasons)}
-    text = json.dumps({"name": result.name, **judged, **result.measures, "notes": list(result.notes)}, indent=2)
+    row = {"name": result.name, "input": result.scan.shown, **judged, **result.measures, "notes": notes}
+    text = json.dumps(row, indent=2)
     yield (path := folder / MEASURES)
     with atomic(path) as file:
         file.write(text.encode() + b"\n")
     yield (path := folder / PREVIEW)
     write_preview(path, hu=result.hu, mask=mask, affine=affine, title=f"{result.name}: {result.verdict.level}")
     yield (path := folder / REPORT)
-    made = {key: str(value) for key, value in about.items() if value not in (None, False) and key != "input"}
+    made = {key: str(value) for key, value in about.items() if value not in (None, False) and key not in UNTOLD}
     write_report(
         path,
         hu=result.hu,
@@ -146,7 +164,7 @@ def _files(
         measures=result.measures,
         verdict=result.verdict.level,
         reasons=result.verdict.reasons,
-        notes=result.notes,
+        notes=notes,
         about={**made, **cost},
     )
 
@@ -175,12 +193,27 @@ def _write_table(output: Path) -> None:
     rows = []
     for manifest in sorted(output.glob(f"*/{MANIFEST}")):
         with suppress(FileNotFoundError):  # another process is about to do this study again, and to write the table
-            rows.append(read(manifest.parent))
-    for row in rows:
-        row |= {key: "; ".join(map(str, value)) for key, value in row.items() if isinstance(value, list)}
+            if row := _row(manifest):
+                rows.append(row)
+    if not rows:
+        return
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), restval="")
     writer.writeheader()
     writer.writerows(rows)
     with atomic(output / TABLE) as file:
-        file.write(text.getvalue().encode())
+        file.write(text.getvalue().encode("utf-8", "backslashreplace"))
+
+
+def _row(manifest: Path) -> dict[str, Any] | None:
+    """A study's measures, as a table shows them; `None`, with a note, for what is not ours."""
+    try:
+        row = read(manifest.parent) if _is_ours(manifest) else None
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError):
+        row = None
+    if not isinstance(row, dict):
+        logger.warning("%s: no result of ravnet segment: left out of %s", one_line(manifest.parent), TABLE)
+        return None
+    return {key: "; ".join(map(str, value)) if isinstance(value, list) else value for key, value in row.items()}

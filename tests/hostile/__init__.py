@@ -3,15 +3,19 @@
 `python -m hostile` in `tests/` writes the table to the bundle's docs.
 """
 
-from . import archives, dicoms, folders, images, nrrd
+from . import archives, dicoms, folders, images, nrrd, paths, pixels, stored, uids
 from .case import Case
 
 CASES: tuple[Case, ...] = (
     *images.CASES,
     *nrrd.CASES,
+    *stored.CASES,
     *dicoms.CASES,
+    *uids.CASES,
+    *pixels.CASES,
     *folders.CASES,
     *archives.CASES,
+    *paths.CASES,
 )
 assert len({case.name for case in CASES}) == len(CASES)
 

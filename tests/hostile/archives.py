@@ -1,12 +1,13 @@
-"""Zips, folders, lists and paths."""
+"""Zips."""
 
 import os
+import shutil
 import stat
 import struct
 import zipfile
 from pathlib import Path
 
-from dicom import write_series
+from dicom import compress, write_series
 
 from .case import AFFINE, Table, ct, save
 
@@ -54,6 +55,40 @@ def _(folder):
     (folder / "a.zip").unlink()
     entries = [(f"IM{n}", content) for n, content in enumerate(slices(folder))]
     return pack(folder / "ct.zip", [*entries, ("readme.txt", b"x"), ("a.png", b"\x89PNG"), ("b.zip", inner)])
+
+
+@read("zip of DICOM slices without preamble")
+def _(folder):
+    return pack(folder / "ct.zip", [(f"IM{n}", content[132:]) for n, content in enumerate(slices(folder))])
+
+
+@read("zip of JPEG-compressed DICOM")
+def _(folder):
+    files = write_series(ct(), AFFINE, folder / "dicom")
+    for file in files:
+        compress(file, "JPEGLosslessProcess14_1")
+    path = pack(folder / "ct.zip", [(file.name, file.read_bytes()) for file in files])
+    shutil.rmtree(folder / "dicom")
+    return path
+
+
+@refused("zip of a slice that is damaged, by its name in the zip", "ct.zip: study/IM5: ")
+def _(folder):
+    contents = slices(folder)
+    contents[5] = contents[5][:200]
+    return pack(folder / "ct.zip", [(f"study/IM{n}", content) for n, content in enumerate(contents)])
+
+
+@refused("zip of 5000 damaged DICOM files", "ct.zip: 4997 more files in it cannot be read either.")
+def _(folder):
+    return pack(folder / "ct.zip", [(f"IM{n}", bytes(128) + b"DICM" + b"\xff" * 40) for n in range(5000)])
+
+
+@refused("zip of a NIfTI", "images in a zip are not read: unpack it")
+def _(folder):
+    content = save(folder / "ct.nii.gz").read_bytes()
+    (folder / "ct.nii.gz").unlink()
+    return pack(folder / "ct.zip", [("ct.nii.gz", content)])
 
 
 @refused("zip of a link to /etc/passwd", "no scan in this file")
@@ -124,133 +159,3 @@ def _(folder):
     content[at + 24 : at + 28] = struct.pack("<I", 0xFFFFFFF0)
     path.write_bytes(content)
     return path
-
-
-# folders, lists and paths
-
-
-@refused("a path that is not there", "no such file or folder")
-def _(folder):
-    return folder / "ct.nii.gz"
-
-
-@refused("a path with line ends and escape sequences that is not there", "no such file or folder")
-def _(folder):
-    return folder / "ct\n\x1b[2J.nii.gz"
-
-
-@refused("a link that leads nowhere", "no such file or folder")
-def _(folder):
-    (folder / "ct.nii.gz").symlink_to(folder / "gone")
-    return folder / "ct.nii.gz"
-
-
-@refused("a link that leads to itself", "no such file or folder")
-def _(folder):
-    (folder / "ct.nii.gz").symlink_to(folder / "ct.nii.gz")
-    return folder / "ct.nii.gz"
-
-
-@refused("a pipe named .nii.gz", "neither a file nor a folder")
-def _(folder):
-    os.mkfifo(folder / "ct.nii.gz")
-    return folder / "ct.nii.gz"
-
-
-@refused("an empty folder", "no scan in this folder")
-def _(folder):
-    (folder / "ct").mkdir()
-    return folder / "ct"
-
-
-@refused("an empty folder named .nii.gz", "no scan in this folder")
-def _(folder):
-    (folder / "ct.nii.gz").mkdir()
-    return folder / "ct.nii.gz"
-
-
-@refused("a folder of text and pictures", "no scan in this folder")
-def _(folder):
-    (folder / "ct").mkdir()
-    (folder / "ct" / "a.png").write_bytes(b"\x89PNG")
-    (folder / "ct" / "a.csv").write_text("x")
-    return folder / "ct"
-
-
-@refused("a file of an unknown kind", "no scan in this file")
-def _(folder):
-    (folder / "ct.jpg").write_bytes(b"\xff\xd8\xff")
-    return folder / "ct.jpg"
-
-
-@refused("an empty list", "an empty list")
-def _(folder):
-    (folder / "list.txt").write_text("# nothing\n\n")
-    return folder / "list.txt"
-
-
-@refused("a list of bytes that are no text", "not a text list")
-def _(folder):
-    (folder / "list.txt").write_bytes(b"\xff\xfe\x00\x01" * 50)
-    return folder / "list.txt"
-
-
-@refused("a list of more than 16 MB", "split it")
-def _(folder):
-    save(folder / "ct.nii.gz")
-    (folder / "list.txt").write_bytes(b"ct.nii.gz\n" + b"#" * 2**24)
-    return folder / "list.txt"
-
-
-@refused("a list that names a missing file", "no such file or folder")
-def _(folder):
-    (folder / "list.txt").write_text("gone.nii.gz\n")
-    return folder / "list.txt"
-
-
-@refused("a list that names itself", "no scan in this file")
-def _(folder):
-    (folder / "list.txt").write_text("list.txt\n")
-    return folder / "list.txt"
-
-
-@refused("a list with a null byte in a path", "no such file or folder")
-def _(folder):
-    (folder / "list.txt").write_bytes(b"a\0b.nii.gz\n")
-    return folder / "list.txt"
-
-
-@read("a list of one file, relative to it")
-def _(folder):
-    save(folder / "ct.nii.gz")
-    (folder / "list.txt").write_text("# scans\n\nct.nii.gz\n")
-    return folder / "list.txt"
-
-
-@read("a list of one file that begins with a byte order mark")
-def _(folder):
-    save(folder / "ct.nii.gz")
-    (folder / "list.txt").write_text("ct.nii.gz\n", "utf-8-sig")
-    return folder / "list.txt"
-
-
-@read("a folder that links to itself")
-def _(folder):
-    (folder / "ct").mkdir()
-    save(folder / "ct" / "ct.nii.gz")
-    (folder / "ct" / "again").symlink_to(folder / "ct")
-    return folder / "ct"
-
-
-@read("a folder with macOS's ._ files and a pipe beside a NIfTI")
-def _(folder):
-    (folder / "ct").mkdir()
-    save(folder / "ct" / "ct.nii.gz")
-    (folder / "ct" / "._ct.nii.gz").write_bytes(b"\0\5\x16\7")
-    os.mkfifo(folder / "ct" / "pipe.nii.gz")
-    return folder / "ct"
-
-
-@read("a file name of line ends, quotes and other scripts")
-def _(folder):
-    return save(folder / "肝 'ct'\n; rm -rf $HOME.nii.gz")

@@ -29,6 +29,42 @@ def _(folder):
     return next((folder / "dicom").glob("Z*"))
 
 
+@refused("a DICOM file that is no scan, beside damaged ones", "Z0: no CT volume: modality SR")
+def _(folder):
+    place = beside(folder, Modality="SR")
+    (place / "note.dcm").write_bytes(bytes(128) + b"DICM" + b"\xff" * 40)
+    return place / "Z0"
+
+
+@refused("a DICOM segmentation by its file", "Z0: no CT volume: modality SEG; a segmentation; give the CT")
+def _(folder):
+    return beside(folder, Modality="SEG") / "Z0"
+
+
+@refused("a DICOMDIR by its file", "DICOMDIR: no CT volume: DICOMDIR; it lists files; give their folder")
+def _(folder):
+    return with_dicomdir(folder) / "DICOMDIR"
+
+
+@read("a DICOM series by one of its files, beside damaged ones")
+def _(folder):
+    files = series(folder)
+    (files[0].parent / "note.dcm").write_bytes(bytes(128) + b"DICM" + b"\xff" * 40)
+    return files[2]
+
+
+@refused("two CT series in one folder, each without a slice", "dicom, series 7: slices 12.00 to 24.00 mm")
+def _(folder):
+    for number in (2, 7):
+        files = series(folder, some(None, SeriesNumber=number), name=f"{number}")
+        files[5].unlink()
+        for file in (folder / f"{number}").iterdir():
+            (folder / "dicom").mkdir(exist_ok=True)
+            file.rename(folder / "dicom" / f"{number}{file.name}")
+        (folder / f"{number}").rmdir()
+    return folder / "dicom"
+
+
 for what, tags in (
     ("localizer", {"ImageType": ["ORIGINAL", "PRIMARY", "LOCALIZER"], "ImageOrientationPatient": TURNED}),
     ("secondary capture image storage", {"SOPClassUID": SecondaryCaptureImageStorage}),
@@ -50,7 +86,7 @@ def _(folder):
 
 
 @read("DICOM folder with a DICOMDIR, text and a picture beside it", "beside it set aside (DICOMDIR)")
-def _(folder):
+def with_dicomdir(folder):
     files = series(folder)
     ds = pydicom.dcmread(files[0], stop_before_pixels=True)
     listing = Dataset()

@@ -5,6 +5,7 @@ import struct
 
 import nibabel as nib
 import numpy as np
+from scipy import ndimage
 
 from .case import AFFINE, Table, ct, save, write
 
@@ -192,8 +193,11 @@ for what, note, make, changed in (
     ("a singleton fourth axis", "", lambda: ct()[..., None], False),
     ("big-endian numbers", "", lambda: ct().astype(">i2"), False),
     ("64-bit floats", "", lambda: ct().astype(np.float64), False),
-    ("padding of -2000", "240 voxels of padding", lambda: padded(-2000), True),
-    ("padding of -32768", "240 voxels of padding", lambda: padded(-32768), True),
+    *(
+        (f"padding of {value}", "240 voxels of padding", lambda value=value: padded(value), True)
+        for value in (-1500, -2000, -2049, -3024, -8192, -10000, -32768)
+    ),
+    ("padding of -3024, resampled", "voxels of padding", lambda: resampled(padded(-3024)), True),
     ("a window of -40 to 160 HU", "", lambda: ct().clip(-40, 160), True),
 ):
     read(f"NIfTI with {what}", note, changed)(lambda folder, make=make: save(folder / "ct.nii.gz", make()))
@@ -203,6 +207,11 @@ def padded(value: int) -> np.ndarray:
     image = ct()
     image[0] = value
     return image
+
+
+def resampled(image: np.ndarray) -> np.ndarray:
+    """By cubic splines, which overstep at the edges."""
+    return ndimage.shift(image.astype(float), (0.4, 0.3, 0), order=3, mode="nearest").round().astype(np.int16)
 
 
 @read("NIfTI-2")

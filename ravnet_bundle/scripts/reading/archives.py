@@ -1,54 +1,101 @@
-"""A zip of DICOM -> its DICOM files in a folder, under names of ours."""
+"""The DICOM files of a zip, read where they are: nothing is unpacked to a disk."""
 
 from __future__ import annotations
 
-import shutil
-import tempfile
+import os
 import zipfile
+from collections import Counter
+from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
+from types import SimpleNamespace
+from typing import BinaryIO
 
+from ..datasets import IMAGES, begins_as_dicom
 from .errors import CTError, one_reason
 from .geometry import check_claim
 
 MEMBERS = 100_000  # files in an archive
-BYTES = 2**34  # of DICOM in an archive: 16 GB, five times the largest CT that is read
-PREAMBLE = 132
+DAMAGED = "damaged zip"
 
 
-def unpack_dicom(archive: Path, under: Path) -> tuple[list[Path], int]:
-    """The DICOM files of a zip, unpacked into a new folder in `under`; and how many other files it holds.
+@dataclass(frozen=True, order=True)
+class Member:
+    """One file of a zip, to be read as a `Path` is.
 
-    An entry is DICOM by its preamble and is written under a number, so that no name in the archive can lead anywhere;
-    nothing else is written, links included.
+    Args:
+        archive: the zip.
+        index: in the zip's own list: two members may have one name.
+        name: in the zip; it leads nowhere, as nothing is written.
+        size: bytes.
+    """
+
+    archive: Path
+    index: int
+    name: str
+    size: int
+
+    def __str__(self) -> str:
+        return f"{self.archive}: {self.name}"
+
+    @property
+    def parent(self) -> Path:
+        return self.archive
+
+    @property
+    def parents(self) -> tuple[Path, ...]:
+        return (self.archive, *self.archive.parents)
+
+    def absolute(self) -> Member:
+        return self
+
+    def relative_to(self, other: Path) -> str:
+        return f"{self.index}/{self.name}"
+
+    def stat(self) -> SimpleNamespace:
+        return SimpleNamespace(st_size=self.size)
+
+    def open(self, mode: str = "rb") -> BinaryIO:
+        zipped = _opened(self.archive)
+        return zipped.open(zipped.infolist()[self.index])
+
+    def read_bytes(self) -> bytes:
+        """All of it, its checksum compared."""
+        with one_reason(self, DAMAGED), self.open() as file:
+            return file.read()
+
+
+def members(archive: Path) -> tuple[list[Member], Counter[str]]:
+    """The DICOM files of a zip, and what else it holds, counted.
 
     Raises:
-        CTError: an archive that is damaged, encrypted, or larger than `BYTES`; nothing of it stays.
+        CTError: an archive that is damaged, encrypted, or claims more than it can hold.
     """
-    with one_reason(archive, "damaged zip"), zipfile.ZipFile(archive) as opened:
-        members = [member for member in opened.infolist() if not member.is_dir()]
-        if len(members) > MEMBERS:
-            raise CTError(f"{archive}: {len(members)} files in one zip, {MEMBERS} at most; unpack the series yourself.")
-        if any(member.flag_bits & 1 for member in members):
+    with one_reason(archive, DAMAGED):
+        zipped = _opened(archive)
+        entries = [(index, entry) for index, entry in enumerate(zipped.infolist()) if not entry.is_dir()]
+        if len(entries) > MEMBERS:
+            raise CTError(f"{archive}: {len(entries)} files in one zip, {MEMBERS} at most; unpack the series yourself.")
+        if any(entry.flag_bits & 1 for _, entry in entries):
             raise CTError(f"{archive}: encrypted; unpack it yourself and give the folder.")
-        dicom = [member for member in members if _is_dicom(opened, member)]
-        claimed = sum(member.file_size for member in dicom)
-        if claimed > BYTES:
-            raise CTError(f"{archive}: {claimed / 2**30:.0f} GB of DICOM in one zip; unpack the series yourself.")
-        check_claim(claimed, archive.stat().st_size, True, archive)
-        under.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(dir=under))
-        try:
-            files = []
-            for number, member in enumerate(dicom):
-                files.append(folder / f"{number:06d}.dcm")
-                with opened.open(member) as packed, open(files[-1], "wb") as written:
-                    shutil.copyfileobj(packed, written)
-            return files, len(members) - len(dicom)
-        except BaseException:
-            shutil.rmtree(folder)
-            raise
+        dicom, others = [], Counter()
+        for index, entry in entries:
+            with zipped.open(entry) as file:
+                if begins_as_dicom(file.read(132)):
+                    dicom.append(Member(archive, index, entry.filename, entry.file_size))
+                elif entry.filename.lower().endswith(IMAGES):
+                    others["images in a zip are not read: unpack it"] += 1
+                else:
+                    others["not DICOM"] += 1
+        check_claim(sum(member.size for member in dicom), archive.stat().st_size, True, archive)
+        return dicom, others
 
 
-def _is_dicom(opened: zipfile.ZipFile, member: zipfile.ZipInfo) -> bool:
-    with opened.open(member) as packed:
-        return packed.read(PREAMBLE)[128:] == b"DICM"
+def _opened(archive: Path) -> zipfile.ZipFile:
+    held = os.stat(archive)
+    return _kept_open(archive, held.st_mtime_ns, held.st_size)
+
+
+@lru_cache(maxsize=4)  # the list of a large zip takes long to read
+def _kept_open(archive: Path, *_: int) -> zipfile.ZipFile:
+    return zipfile.ZipFile(archive)

@@ -1,8 +1,8 @@
 """JPEG-compressed DICOM slices -> HU by ITK, in a process of its own.
 
 Its decoders, on damaged data, can end their process or ask for gigabytes; here that costs one series and not the
-program. Run as a program, this file reads paths from its input, apart by null bytes, and writes for each two 32-bit
-numbers, rows and columns, and the HU as 32-bit floats.
+program. Run as a program, this file reads DICOM files from its input, each after its length in 64 bits, and writes for
+each two 32-bit numbers, rows and columns, and the HU as 32-bit floats. Nothing of them is written to a disk.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ import resource
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,21 +19,34 @@ import numpy as np
 MEMORY = 2**30  # bytes that decoding may take beside what ITK itself does
 
 
-def decompressed(files: Sequence[Path], shape: tuple[int, int]) -> Iterator[np.ndarray]:
-    """Each file's HU, float32, of `shape` (rows, columns). Raises `ValueError` where one cannot be decoded to that."""
-    command = [sys.executable, str(Path(__file__).resolve())]
-    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(command, **pipes) as process:
+class Decoder:
+    """The process, which starts with the first slice and ends with the context."""
+
+    def __init__(self):
+        self.process: subprocess.Popen | None = None
+
+    def __enter__(self) -> Decoder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.process:
+            self.process.kill()
+            self.process.communicate()
+
+    def __call__(self, content: bytes, shape: tuple[int, int]) -> np.ndarray:
+        """A file's HU, float32, of `shape` (rows, columns). Raises `ValueError` where it cannot be decoded to that."""
+        if not self.process:
+            command = [sys.executable, str(Path(__file__).resolve())]
+            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+            self.process = subprocess.Popen(command, **pipes)
         try:
-            process.stdin.write(b"\0".join(os.fsencode(file) for file in files))
-            process.stdin.close()
-            size = 4 * shape[0] * shape[1]
-            for _ in files:
-                if process.stdout.read(8) != struct.pack("<II", *shape):
-                    raise ValueError("not decoded, or of another size than announced")
-                yield np.frombuffer(bytearray(process.stdout.read(size)), "<f4").reshape(shape)
-        finally:
-            process.kill()
+            self.process.stdin.write(struct.pack("<Q", len(content)) + content)
+            self.process.stdin.flush()
+        except BrokenPipeError as error:
+            raise ValueError("the decoder has ended") from error
+        if self.process.stdout.read(8) != struct.pack("<II", *shape):
+            raise ValueError("not decoded, or of another size than announced")
+        return np.frombuffer(bytearray(self.process.stdout.read(4 * shape[0] * shape[1])), "<f4").reshape(shape)
 
 
 def main() -> None:
@@ -44,10 +56,14 @@ def main() -> None:
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     bound = pages * resource.getpagesize() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
-    for file in sys.stdin.buffer.read().split(b"\0"):
-        hu = itk.array_view_from_image(itk.imread(os.fsdecode(file), imageio=io.New()))[0]
+    while length := sys.stdin.buffer.read(8):
+        held = os.memfd_create("slice")  # ITK reads files alone
+        with open(held, "wb") as file:
+            file.write(sys.stdin.buffer.read(struct.unpack("<Q", length)[0]))
+            file.flush()
+            hu = itk.array_view_from_image(itk.imread(f"/proc/self/fd/{held}", imageio=io.New()))[0]
         sys.stdout.buffer.write(struct.pack("<II", *hu.shape) + hu.astype("<f4").tobytes())
-    sys.stdout.buffer.flush()
+        sys.stdout.buffer.flush()
 
 
 if __name__ == "__main__":

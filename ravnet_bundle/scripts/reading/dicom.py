@@ -1,52 +1,55 @@
-"""DICOM files -> series of CT slices in order; what is none is set aside by name."""
+"""A DICOM file -> what its header says of a CT slice, or what else it is."""
 
 from __future__ import annotations
 
-import hashlib
+import io
 import math
 import re
 import warnings
-from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
-import numpy as np
 import pydicom
 from pydicom._uid_dict import UID_dictionary
 from pydicom.config import disable_value_validation
-from pydicom.filereader import read_file_meta_info
+from pydicom.filereader import read_dataset, read_preamble
 from pydicom.uid import (
     UID,
     CTImageStorage,
     DeflatedExplicitVRLittleEndian,
     EnhancedCTImageStorage,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
     LegacyConvertedEnhancedCTImageStorage,
     MediaStorageDirectoryStorage,
 )
 
-from ..datasets import is_dicom
+from .archives import Member
 from .errors import CTError, one_reason
 
 MULTIFRAME = (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 NO_SLICES = ("LOCALIZER", "MIP", "PROJECTION IMAGE", "SCREEN SAVE", "DOSE_INFO")  # in ImageType
 SLICE = 2**26  # bytes of the largest file that is looked into: a slice of 4096 x 4096 has half of it
 TAGS = (
-    "SOPClassUID", "Modality", "ImageType", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber", "InstanceNumber",
-    "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "SamplesPerPixel",
-    "BitsAllocated", "NumberOfFrames", "RescaleSlope", "RescaleIntercept", "RescaleType", "LossyImageCompression",
+    "SOPClassUID", "Modality", "ImageType", "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber",
+    "AcquisitionNumber", "TemporalPositionIdentifier", "InstanceNumber", "ImagePositionPatient",
+    "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "NumberOfFrames",
+    "RescaleSlope", "RescaleIntercept", "RescaleType", "LossyImageCompression",
 )  # fmt: skip
 
 
 class Slice(NamedTuple):
     """What a CT slice's header says: lengths in mm, directions and positions in DICOM's world, LPS."""
 
-    file: Path
+    file: Path | Member
+    patient: str
     study: str
     series: str
     number: int | None
+    acquisition: tuple[int | None, int | None]  # AcquisitionNumber, TemporalPositionIdentifier
     instance: int
     multiframe: bool
     shape: tuple[int, int]  # columns, rows
@@ -59,43 +62,59 @@ class Slice(NamedTuple):
     rescaled: bool
 
 
-class Series(NamedTuple):
-    """One series' slices, lowest along their normal first."""
-
-    uid: str
-    number: int | None
-    study: str
-    slices: tuple[Slice, ...]
-    notes: tuple[str, ...]
-
-
 @contextmanager
-def quiet_pydicom(file: Path, reason: str) -> Iterator[None]:
+def quiet_pydicom(file: Path | Member, reason: str) -> Iterator[None]:
     """Turns what pydicom raises into one line about `file`, and silences what it warns of and logs."""
     with one_reason(file, reason), disable_value_validation(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
-def dataset(file: Path, **options) -> pydicom.Dataset:
-    """A DICOM file by pydicom; a deflated one is refused, as its size is not bounded."""
-    with quiet_pydicom(file, "damaged or truncated DICOM"):
-        if read_file_meta_info(file).get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+def dataset(file: Path | Member, content: bytes | None = None, **options) -> pydicom.Dataset:
+    """A DICOM file by pydicom, with preamble or without; a deflated one is refused, as its size is not bounded.
+
+    Args:
+        file: which.
+        content: its bytes, where they have been read.
+        options: of `pydicom.dcmread`.
+    """
+    with (
+        quiet_pydicom(file, "damaged or truncated DICOM"),
+        file.open("rb") if content is None else io.BytesIO(content) as opened,
+    ):
+        syntax = _meta(opened).get("TransferSyntaxUID")
+        if syntax == DeflatedExplicitVRLittleEndian:
             raise CTError(f"{file}: deflated DICOM is not read; inflate it first, e.g. with dcmconv of DCMTK.")
-        return pydicom.dcmread(file, **options)
+        found = pydicom.dcmread(opened, force=True, **options)
+        if not syntax:  # as before 1993: what pydicom guessed
+            guessed = {(True, True): ImplicitVRLittleEndian, (False, False): ExplicitVRBigEndian}
+            found.file_meta.TransferSyntaxUID = guessed.get(found.original_encoding, ExplicitVRLittleEndian)
+        return found
 
 
-def read_slice(file: Path) -> Slice | str:
+def _meta(opened: BinaryIO) -> pydicom.Dataset:
+    read_preamble(opened, force=True)
+    meta = read_dataset(opened, False, True, stop_when=lambda tag, *_: tag >> 16 != 2)
+    opened.seek(0)
+    return meta
+
+
+def read_slice(file: Path | Member) -> Slice | str:
     """A CT slice's header, or what the file is instead. Raises `CTError` for a damaged one."""
     if file.stat().st_size > SLICE:
         return "over 64 MB: several images in one, or no image"
-    found = dataset(file, stop_before_pixels=True, specific_tags=list(TAGS))
+    return as_slice(file, dataset(file, stop_before_pixels=True, specific_tags=list(TAGS)))
+
+
+def as_slice(file: Path | Member, found: pydicom.Dataset) -> Slice | str:
+    """What `read_slice` says, of a file's dataset."""
     with quiet_pydicom(file, "damaged DICOM header"):
-        if found.file_meta.get("MediaStorageSOPClassUID") == MediaStorageDirectoryStorage:
+        stored = found.file_meta.get("MediaStorageSOPClassUID") or ""
+        if stored == MediaStorageDirectoryStorage:
             return "DICOMDIR"
-        if "SOPClassUID" not in found:
+        if "SOPClassUID" not in found and "Rows" not in found:
             raise CTError(f"{file}: a damaged or truncated DICOM header; export it again.")
-        kind = found.SOPClassUID
+        kind = UID(found.get("SOPClassUID") or stored or CTImageStorage)  # anonymisers empty it
         modality = str(found.get("Modality"))
         types = [str(part).upper() for part in found.get("ImageType") or ()]
         if modality != "CT":
@@ -103,14 +122,16 @@ def read_slice(file: Path) -> Slice | str:
         if aside := next((part for part in NO_SLICES if part in types), None):
             return aside.lower()
         if kind not in (CTImageStorage, *MULTIFRAME):
-            return UID(kind).name.lower() if kind in UID_dictionary else "of an unknown kind"
+            return kind.name.lower() if kind in UID_dictionary else "of an unknown kind"
         if found.get("SamplesPerPixel", 1) != 1:
             return "colour image"
         return Slice(
             file,
+            str(found.get("PatientID") or ""),
             str(found.get("StudyInstanceUID") or ""),
             str(found.get("SeriesInstanceUID") or ""),
             _whole(found.get("SeriesNumber")),
+            (_whole(found.get("AcquisitionNumber")), _whole(found.get("TemporalPositionIdentifier"))),
             _whole(found.get("InstanceNumber")) or 0,
             kind in MULTIFRAME or (_whole(found.get("NumberOfFrames")) or 1) > 1,
             (int(found.get("Columns") or 0), int(found.get("Rows") or 0)),
@@ -118,14 +139,15 @@ def read_slice(file: Path) -> Slice | str:
             _floats(found, "ImageOrientationPatient", 6),
             _floats(found, "ImagePositionPatient", 3),
             int(found.get("BitsAllocated") or 16),
-            UID(found.file_meta.get("TransferSyntaxUID") or ImplicitVRLittleEndian),
+            UID(found.file_meta.TransferSyntaxUID),
             found.get("LossyImageCompression") == "01",
             str(found.get("RescaleType") or "HU").upper() in ("HU", "US", "HU_MOD"),
         )
 
 
 def _whole(value: object) -> int | None:
-    return None if value is None or value == "" else int(value)
+    """A number that nothing depends on; none where it is missing or malformed."""
+    return int(value) if re.fullmatch(r" *[+-]?\d{1,12} *", str(value)) else None
 
 
 def _floats(found: pydicom.Dataset, name: str, count: int) -> tuple[float, ...]:
@@ -133,78 +155,3 @@ def _floats(found: pydicom.Dataset, name: str, count: int) -> tuple[float, ...]:
     value = found.get(name)
     numbers = tuple(float(number) for number in value) if isinstance(value, Iterable) else ()
     return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else ()
-
-
-def group(files: Iterable[Path]) -> tuple[list[Series], list[tuple[str, str]], list[str]]:
-    """Files as CT series, by series number; DICOM files that are refused; and those set aside, counted by folder.
-
-    Localizers, secondary captures, projections, colour images and other modalities are set aside, and series whose
-    images lie at one position (contrast monitoring). Images doubled at one position with the same pixels are dropped.
-    """
-    members: dict[tuple[str, str], list[Slice]] = defaultdict(list)
-    refused, others = [], defaultdict(int)
-    for file in files:
-        try:
-            with one_reason(file):
-                if not is_dicom(file):
-                    continue
-                found = read_slice(file)
-        except CTError as error:
-            refused.append((str(file), str(error)))
-            continue
-        if isinstance(found, str):
-            others[file.parent, found] += 1
-        else:
-            members[found.study, found.series].append(found)
-    series = []
-    for slices in members.values():
-        ordered = order(slices)
-        kept = distinct(ordered)
-        positions = {one.position for one in kept}
-        if len(positions) == 1 and not kept[0].multiframe and () not in positions:
-            others[kept[0].file.parent, "CT at a single position"] += len(ordered)
-            continue
-        doubled = len(ordered) - len(kept)
-        notes = (f"{doubled} doubled slices dropped",) if doubled else ()
-        series.append(Series(kept[0].series, kept[0].number, kept[0].study, tuple(kept), notes))
-    for index, one in enumerate(series):
-        folders = {each.file.parent for each in one.slices}
-        beside = sorted((what, count) for (folder, what), count in others.items() if folder in folders)
-        notes = (f"{count} DICOM files beside it set aside ({what})" for what, count in beside)
-        series[index] = one._replace(notes=(*one.notes, *notes))
-    series.sort(key=lambda one: (one.slices[0].file.parent, one.number is None, one.number or 0, -len(one.slices)))
-    aside = [f"{folder}: {count} DICOM files set aside ({what})" for (folder, what), count in sorted(others.items())]
-    return series, refused, aside
-
-
-def order(slices: list[Slice]) -> list[Slice]:
-    """Slices by their position along the first one's normal; by number where one has no place."""
-    if any(not one.position or not one.directions for one in slices):
-        return sorted(slices, key=lambda one: (one.instance, one.file))
-    normal = np.cross(*np.split(np.asarray(slices[0].directions), 2))
-    return sorted(slices, key=lambda one: (float(normal @ one.position), one.instance, one.file))
-
-
-def distinct(slices: list[Slice]) -> list[Slice]:
-    """Slices without those that repeat, at one position, another's pixels."""
-    places = defaultdict(list)
-    for one in slices:
-        places[one.position].append(one)
-    doubled = {place for place, group in places.items() if place and len(group) > 1}
-    seen, kept = set(), []
-    for one in slices:
-        key = (one.position, _pixels(one.file)) if one.position in doubled else one.file
-        if key not in seen:
-            seen.add(key)
-            kept.append(one)
-    return kept
-
-
-def _pixels(file: Path) -> str:
-    """A digest of a file's pixels and of what turns them into HU; its path, where they cannot be read."""
-    try:
-        found = dataset(file)
-        scale = f"{found.RescaleSlope} {found.RescaleIntercept}"
-        return hashlib.sha256(found.PixelData + scale.encode()).hexdigest()
-    except (CTError, AttributeError):
-        return str(file)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 from collections import defaultdict
@@ -10,48 +11,44 @@ from dataclasses import fields, replace
 from pathlib import Path
 
 from ..datasets import IMAGES, is_dicom, scan_name
-from .archives import unpack_dicom
-from .dicom import Series, Slice, group, read_slice
+from .archives import Member, members
+from .dicom import read_slice
 from .errors import CTError, one_line, one_reason
-from .scan import Found, Scan, safe_name
+from .grouping import Series, group, told
+from .names import named_apart
+from .scan import Found, Scan
 
 logger = logging.getLogger(__name__)
 
 LIST = 2**24  # bytes of a text list, at most
+FEW = 3  # damaged files of a zip that are named; the rest is counted
+HINTS = {"DICOMDIR": "it lists files; give their folder", "modality SEG": "a segmentation; give the CT that it is of"}
 
 
-def find(inputs: Sequence[str | Path], unpack: str | Path | None, series: str | int | None = None) -> Found:
+def find(inputs: Sequence[str | Path], series: str | int | None = None) -> Found:
     """The scans in what a person names, in that order; of images nothing is read, of DICOM the headers.
 
     An input is an image file (`IMAGES`), a DICOM file (which stands for its series, in its folder), a zip of DICOM, a
     folder of any of these at any depth, or a text list (.txt) of any of these, one a line, relative to the list; empty
-    lines and those that begin with # are skipped. Links to folders are not followed.
+    lines and those that begin with # are skipped. Links to folders are followed, each folder once. Zips are read where
+    they are: nothing is unpacked to a disk.
 
     Args:
         inputs: paths.
-        unpack: folder for what zips hold; None refuses zips.
         series: which CT series of each study (StudyInstanceUID): None for all of them, "largest" for the one with the
             most slices (of equals, the lowest SeriesNumber), or a SeriesNumber.
 
     Returns:
         scans, refused sources, and what was set aside. An input without any scan is refused.
     """
-    found = _together(_input(Path(source), unpack, series) for source in inputs)
-    scans, names = {}, set()
-    for scan in found.scans:
-        if scan.files in scans:  # named twice
-            continue
-        name, number = scan.name, 1
-        while name.lower() in names:
-            number += 1
-            name = f"{scan.name}_{number}"
-        names.add(name.lower())
-        scans[scan.files] = replace(scan, name=name)
-    return replace(found, scans=tuple(scans.values()))
+    found = _together(_input(Path(source), series) for source in inputs)
+    once = {scan.files: scan for scan in reversed(found.scans)}  # what is named twice comes where it was named first
+    kept = named_apart([once[files] for files in dict.fromkeys(scan.files for scan in found.scans)])
+    return replace(found, scans=tuple(kept))
 
 
 def find_scans(path: str, image_key: str = "image") -> list[dict[str, str]]:
-    """The scans under a path, as a config's data list: what `find` finds but for zips; a DICOM series is its folder.
+    """The scans under a path, as a config's data list: what `find` finds; a DICOM series is its folder or zip.
 
     Returns:
         one item `{image_key: absolute path}` per scan, images before DICOM.
@@ -59,7 +56,7 @@ def find_scans(path: str, image_key: str = "image") -> list[dict[str, str]]:
     Raises:
         CTError: where there is nothing. What else is refused is logged.
     """
-    found = find([path], None)
+    found = find([path])
     if not found.scans:
         raise CTError(found.refused[0][1])
     for _, line in found.refused:
@@ -69,7 +66,7 @@ def find_scans(path: str, image_key: str = "image") -> list[dict[str, str]]:
 
 def only_scan(path: str | Path) -> Scan:
     """The one scan that a path names. Raises `CTError` where it is none or more."""
-    found = find([path], None)
+    found = find([path])
     if len(found.scans) == 1:
         return found.scans[0]
     if found.scans:
@@ -83,18 +80,21 @@ def _together(parts: Iterable[Found]) -> Found:
 
 
 def _refused(source: Path, error: Exception | str) -> Found:
-    line = str(error) if isinstance(error, CTError) else f"{source}: cannot be read: {error}."
+    reason = error.strerror if isinstance(error, OSError) and error.strerror else error
+    line = str(error) if isinstance(error, CTError) else f"{source}: cannot be read: {reason}."
     return Found((), ((one_line(source), one_line(line)),), ())
 
 
-def _input(source: Path, unpack: str | Path | None, series: str | int | None, listed: bool = False) -> Found:
+def _input(source: Path, series: str | int | None, listed: bool = False) -> Found:
     try:
         path = Path(os.path.abspath(source))
         if not path.exists():
             raise CTError(f"{source}: no such file or folder.")
         if path.suffix.lower() == ".txt" and path.is_file() and not listed:
-            return _together(_input(path.parent / line, unpack, series, listed=True) for line in _lines(path))
-        found = _together(_held(path, unpack, series))
+            return _together(_input(path.parent / line, series, listed=True) for line in _lines(path))
+        found = _together(_held(path, series))
+        given = path if path.is_dir() else path.parent
+        found = replace(found, scans=tuple(replace(scan, given=given) for scan in found.scans))
     except (CTError, OSError, ValueError) as error:  # a path with a null byte is a ValueError
         return _refused(source, error)
     if found.scans or found.refused:
@@ -116,41 +116,59 @@ def _lines(path: Path) -> list[str]:
     return lines
 
 
-def _held(path: Path, unpack: str | Path | None, series: str | int | None) -> Iterator[Found]:
+def _held(path: Path, series: str | int | None) -> Iterator[Found]:
     """The parts of one file's or folder's `Found`."""
     if path.is_dir():
         dicom, errors = [], []
         for file in _files(path, errors):
-            name = "_".join((*file.relative_to(path).parent.parts, scan_name(file)))
             if _is_image(file):
-                yield _image(file, name)
+                yield _image(file)
             elif _is_zip(file):
-                yield _zip(file, name, unpack, series)
+                yield _zip(file, series)
             else:
                 dicom.append(file)
-        yield _dicom(dicom, path, path.name, series)
+        yield _dicom(dicom, path, series)
         yield from (_refused(Path(error.filename), error) for error in errors)
     elif not path.is_file():
         raise CTError(f"{path}: neither a file nor a folder; give a CT.")
     elif _is_image(path):
-        yield _image(path, scan_name(path))
+        yield _image(path)
     elif _is_zip(path):
-        yield _zip(path, path.name, unpack, series)
+        yield _zip(path, series)
     elif is_dicom(path):
         beside = sorted(path.parent.iterdir())
-        yield _dicom(beside, path.parent, path.parent.name, series, chosen=path)
+        yield _dicom(beside, path.parent, series, chosen=path)
 
 
 def _files(root: Path, errors: list[OSError]) -> Iterator[Path]:
     """Ordinary files at any depth, by folder and name, without the `._` files that macOS leaves beside each.
 
-    Folders that cannot be listed are added to `errors`.
+    Links to folders are followed, but to none that has been seen, or that holds `root`. Folders that cannot be listed,
+    and links of scans that lead nowhere, are added to `errors`.
     """
-    for folder, _, names in sorted(os.walk(root, onerror=errors.append)):
+    for folder, names in sorted(_folders(root, errors)):
         for name in sorted(names):
             file = Path(folder, name)
-            if not name.startswith("._") and file.is_file():
+            if name.startswith("._"):
+                continue
+            if file.is_file():
                 yield file
+            elif file.is_symlink() and not file.exists() and (_is_image(file) or _is_zip(file)):
+                errors.append(FileNotFoundError(errno.ENOENT, "a link that leads nowhere", str(file)))
+
+
+def _folders(root: Path, errors: list[OSError]) -> Iterator[tuple[str, list[str]]]:
+    seen = {_place(folder) for folder in (root.resolve(), *root.resolve().parents)}
+    for folder, below, names in os.walk(root, onerror=errors.append, followlinks=True):
+        yield folder, names
+        new = {_place(Path(folder, name)): name for name in sorted(below, reverse=True)}  # of equals the first one
+        below[:] = [name for place, name in new.items() if place not in seen]
+        seen.update(new)
+
+
+def _place(folder: Path) -> tuple[int, int]:
+    held = os.stat(folder)
+    return held.st_dev, held.st_ino
 
 
 def _is_image(path: Path) -> bool:
@@ -161,45 +179,66 @@ def _is_zip(path: Path) -> bool:
     return path.suffix.lower() == ".zip"
 
 
-def _image(path: Path, name: str) -> Found:
-    return Found((Scan(safe_name(name), path, (path,), "image"),), (), ())
+def _image(path: Path) -> Found:
+    return Found((Scan(scan_name(path), path, (path,), "image"),), (), ())
 
 
-def _zip(path: Path, name: str, unpack: str | Path | None, series: str | int | None) -> Found:
+def _zip(path: Path, series: str | int | None) -> Found:
     try:
-        if unpack is None:
-            raise CTError(f"{path}: a zip; unpack it and give the folder.")
-        files, others = unpack_dicom(path, Path(unpack))
+        files, others = members(path)
     except CTError as error:
         return _refused(path, error)
-    found = _dicom(files, files[0].parent if files else path, Path(name).stem, series)
-    left = (f"{path}: {others} files that are not DICOM set aside",) if others else ()
-    scans = tuple(replace(scan, source=path) for scan in found.scans)
-    return Found(scans, found.refused, (*found.aside, *map(one_line, left)))
+    found = _dicom(files, path, series)
+    lines = [line for _, line in found.refused]
+    if len(lines) > FEW + 1:
+        lines[FEW:] = [one_line(f"{path}: {len(lines) - FEW} more files in it cannot be read either.")]
+    left = (one_line(f"{path}: {count} files set aside ({what})") for what, count in sorted(others.items()))
+    return Found(found.scans, tuple((one_line(path), line) for line in lines), (*found.aside, *left))
 
 
-def _dicom(files: list[Path], root: Path, name: str, series: str | int | None, chosen: Path | None = None) -> Found:
+def _dicom(files: Sequence[Path | Member], root: Path, series: str | int | None, chosen: Path | None = None) -> Found:
     """The CT series of those files that are DICOM; `chosen` is one whose series alone is meant.
 
-    A scan is named after its folder below `root`, or `name`, and after its SeriesNumber where there are several.
+    A scan is named after its folder, and after its SeriesNumber where there are several.
+
+    Raises:
+        CTError: `chosen` is damaged, or of no CT series.
     """
-    series_found, refused, aside = group(files)
+    series_found, refused, others = group(files)
     if chosen:
-        meant = read_slice(chosen)
-        series_found = [one for one in series_found if isinstance(meant, Slice) and one.uid == meant.series]
-        series, aside = None, [] if series_found else aside
+        series_found = [_of(chosen, series_found, others)]
+        beside = [f"{len(refused)} files beside {chosen.name} cannot be read"] if refused else []
+        series, refused, aside = None, [], [f"{root}: {line}" for line in beside]
+    else:
+        folders = sorted({file.parent for file, _ in others})
+        aside = [
+            f"{folder}: {line}" for folder in folders for line in told(one for one in others if one[0].parent == folder)
+        ]
     picked, left, missing = _picked(series_found, series)
-    refused += [(str(root), f"{root}: {line}") for line in missing]
+    refused = [*refused, *((root, f"{root}: {line}") for line in missing)]
     aside += [f"{root}: {line}" for line in left]
     folders = [Path(os.path.commonpath([each.file.parent for each in one.slices])) for one in picked]
-    bases = ["_".join(folder.relative_to(root).parts) or name for folder in folders]
     scans = []
-    for one, folder, base in zip(picked, folders, bases):
-        several = bases.count(base) > 1 and one.number is not None
-        full = f"{safe_name(base)}_s{one.number}" if several else safe_name(base)
-        scans.append(Scan(full, folder, tuple(each.file for each in one.slices), "dicom", one.notes))
+    for one, folder in zip(picked, folders, strict=True):
+        several = folders.count(folder) > 1 and one.number is not None
+        which = f", series {one.number}{one.part.replace('_a', ', acquisition ').replace('_t', ', phase ')}"
+        which = which if several or one.part else ""
+        part = (f"_s{one.number}" if several else "") + one.part
+        files = tuple(each.file for each in one.slices)
+        scans.append(Scan(folder.name, folder, files, "dicom", one.notes, one.slices, which, part))
     lines = tuple((one_line(file), one_line(line)) for file, line in refused)
     return Found(tuple(scans), lines, tuple(map(one_line, aside)))
+
+
+def _of(chosen: Path, found: list[Series], others: list[tuple[Path | Member, str]]) -> Series:
+    """The series of a file."""
+    meant = read_slice(chosen)
+    what = meant if isinstance(meant, str) else dict(others).get(chosen, "of no series")
+    own = [one for one in found if any(each.file == chosen for each in one.slices)]  # not so, if doubled
+    own += [one for one in found if not isinstance(meant, str) and (one.study, one.uid) == (meant.study, meant.series)]
+    if not own:
+        raise CTError(f"{chosen}: no CT volume: {what}; {HINTS.get(what, 'give a CT series')}.")
+    return own[0]
 
 
 def _picked(found: list[Series], series: str | int | None) -> tuple[list[Series], list[str], list[str]]:

@@ -19,7 +19,7 @@ RATIO = 1100  # deflate cannot compress further
 CT_RATIO, BOMB = 200, 2**26  # nor does a CT of more bytes than that compress beyond the former
 
 
-def check_shape(shape: tuple[int, ...], source: Path) -> None:
+def check_shape(shape: tuple[int, ...], source: Path | str) -> None:
     """Raises `CTError` unless `shape` is a volume's, (X, Y, Z), that a computer can hold."""
     if len(shape) != 3 or min(shape) < 2:
         raise CTError(f"{source}: shape {shape} is not a volume; give one three-dimensional CT.")
@@ -49,7 +49,7 @@ def _size(count: int) -> str:
     return f"{count / 1024**power:.3g} {('bytes', 'KB', 'MB', 'GB')[power]}"
 
 
-def straighten(affine: np.ndarray, shape: tuple[int, ...], source: Path) -> tuple[np.ndarray, tuple[str, ...]]:
+def straighten(affine: np.ndarray, shape: tuple[int, ...], source: Path | str) -> tuple[np.ndarray, tuple[str, ...]]:
     """An affine with right angles between its axes, and a note where that took a change.
 
     Directions become the nearest orthonormal ones (polar decomposition); spacing and the volume's centre stay.

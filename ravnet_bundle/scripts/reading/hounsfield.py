@@ -9,8 +9,10 @@ import numpy as np
 from .errors import CTError
 
 AIR = -1024.0  # HU given to voxels outside a scanner's field of view
-PADDING = (-2000, -2048, -3024, -3072, -32768, -33792)  # what scanners write there, and the same less 1024
-BELOW_AIR = -1200.0  # HU; noise reaches it seldom
+# HU; noise reaches it seldom. Below lies what scanners and programs write outside the field of view (-1500, -2000,
+# -3024, -8192, -32768, ...), and what resampling makes of that at the field's edge.
+BELOW_AIR = -1200.0
+PADDING = -2000.0
 FAT = -20.0  # HU; fat, lung and air lie below it, even in a volume clipped to a narrow window
 SOFT_TISSUE = (-40.0, 160.0)  # HU; a CT of the trunk shows some, whatever its window or its contrast phase
 BONE = 300.0  # HU
@@ -28,7 +30,7 @@ class Hounsfield:
     def __init__(self):
         self.lowest, self.highest = np.inf, -np.inf
         self.padded = self.infinite = self.sampled = 0
-        self.below_air = self.fat = self.soft = self.bone = 0
+        self.fat = self.soft = self.bone = 0
         self.greys: set[float] = set()
 
     def take(self, plane: np.ndarray) -> None:
@@ -38,15 +40,14 @@ class Hounsfield:
             self.infinite += int((~np.isfinite(plane)).sum())
             return
         sample = plane[::2, ::2].ravel()
-        if lowest <= max(PADDING):
-            padding = np.isin(plane, PADDING)
+        self.lowest = min(self.lowest, lowest)
+        if lowest < BELOW_AIR:
+            padding = plane < BELOW_AIR
             sample = sample[~padding[::2, ::2].ravel()]
             plane[padding] = AIR
             self.padded += int(padding.sum())
-            lowest = float(plane.min())
-        self.lowest, self.highest = min(self.lowest, lowest), max(self.highest, highest)
+        self.highest = max(self.highest, highest)
         self.sampled += sample.size
-        self.below_air += int((sample < BELOW_AIR).sum())
         self.fat += int((sample < FAT).sum())
         self.soft += int(((sample > SOFT_TISSUE[0]) & (sample < SOFT_TISSUE[1])).sum())
         self.bone += int((sample > BONE).sum())
@@ -56,9 +57,9 @@ class Hounsfield:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was changed."""
-        return (f"{self.padded} voxels of padding set to {AIR:g} HU",) if self.padded else ()
+        return (f"{self.padded} voxels of padding, below {BELOW_AIR:g} HU, set to {AIR:g} HU",) if self.padded else ()
 
-    def check(self, source: Path) -> None:
+    def check(self, source: Path | str) -> None:
         """Raises `CTError` unless the volume can be a CT in HU: finite, and spread as air, fat, tissue and bone are.
 
         The limits are wide: a CT that was clipped to a window of the abdomen, or cut to the body, passes.
@@ -75,19 +76,17 @@ class Hounsfield:
             )
         if self.highest > HIGHEST or self.lowest < -HIGHEST:
             raise CTError(f"{found} are not HU; damaged, or of another byte order? Export it again.")
-        if self.below_air > 0.01 * total:
-            raise CTError(
-                f"{found}, {self.below_air / total:.0%} of them below air; was the rescale applied twice? Give HU."
-            )
         if self.soft < 0.02 * total:
             share = f"{self.soft / total:.1%}" if self.soft else "no value"
+            twice = " was the rescale applied twice?" if self.padded else ""
             raise CTError(
-                f"{found}, {share} between {low:g} and {high:g} HU, soft tissue; give a CT of the trunk in HU."
+                f"{found}, {share} between {low:g} and {high:g} HU, soft tissue;{twice} Give a CT of the trunk in HU."
             )
         if self.highest - self.lowest < SPREAD or len(self.greys) < GREYS:
             raise CTError(f"{found} are too few or too close: a mask or a normalised image? Give a CT in HU.")
         if self.fat < 0.01 * total or self.bone > 0.5 * (self.sampled - self.fat):
             raise CTError(
                 f"{found}, {self.fat / total:.0%} below {FAT:g} HU and {self.bone / total:.0%} above {BONE:g}: a CT of "
-                "a body has more fat and air, and less bone than soft tissue; is it an MR or a PET? Give a CT in HU."
+                "a trunk has more fat and air, and less bone than soft tissue; is it a CT of the head or a limb, or an "
+                "MR or a PET? Give a CT of the abdomen in HU."
             )

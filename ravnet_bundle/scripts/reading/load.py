@@ -16,6 +16,7 @@ from .find import only_scan
 from .geometry import straighten
 from .hounsfield import Hounsfield
 from .scan import Header, Scan
+from .stored import stored
 
 
 def check_header(scan: Scan) -> None:
@@ -33,16 +34,16 @@ def check_series(folder: Path) -> None:
 
 
 def files(scan: Scan) -> tuple[Path, ...]:
-    """The files that a scan is read from: its own and, of a .mhd, the one beside it that holds the voxels.
+    """The files that a scan is read from: its own, the zip that holds them and, of a .mhd, that of the voxels too.
 
     Raises:
         CTError: a .mhd whose voxels are not in one file beside it.
     """
-    if scan.kind == "dicom" or scan.source.suffix.lower() != ".mhd":
+    if scan.kind == "dicom":
+        return (scan.source,) if scan.source.is_file() else scan.files
+    if scan.source.suffix.lower() != ".mhd":
         return scan.files
-    from .metaimage import voxels
-
-    return (*scan.files, voxels(scan.source)[0])
+    return (*scan.files, stored(scan.source)[0].file)
 
 
 def load(scan: Scan | str | Path) -> MetaTensor:
@@ -64,7 +65,9 @@ def load(scan: Scan | str | Path) -> MetaTensor:
     tally = Hounsfield()
     with one_reason(scan.source):
         volume = np.empty(header.shape, np.int16, order="F")  # as files store it: each slice is one run of memory
-        for z, plane in enumerate(planes):
+        for z, plane in zip(range(header.shape[2]), planes, strict=True):  # every slice is filled, or it is an error
+            if plane.shape != header.shape[:2]:
+                raise ValueError("a slice of another size")
             with np.errstate(over="ignore", invalid="ignore"):
                 hu = plane.astype(np.float32)
             tally.take(hu)
@@ -72,7 +75,7 @@ def load(scan: Scan | str | Path) -> MetaTensor:
                 before, volume = volume, np.empty(header.shape, np.float32, order="F")
                 volume[..., :z] = before[..., :z]
             volume[..., z] = hu
-    tally.check(scan.source)
+    tally.check(scan.label)
     meta = {
         "filename_or_obj": str(scan.source),
         "original_affine": header.affine,
@@ -100,7 +103,7 @@ def _open(scan: Scan) -> tuple[Header, np.ndarray, tuple[str, ...], Iterator[np.
         from . import metaimage as reader  # ITK takes long to load, and NIfTI and DICOM do without
     with one_reason(scan.source):
         header = reader.header(scan)
-        affine, notes = straighten(header.affine, header.shape, scan.source)
+        affine, notes = straighten(header.affine, header.shape, scan.label)
     return header, affine, (*header.notes, *notes), reader.planes(scan, header)
 
 

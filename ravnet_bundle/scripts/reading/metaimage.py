@@ -1,22 +1,27 @@
-"""NRRD and MetaImage, by ITK, once their headers' claims have been compared with their files."""
+"""NRRD and MetaImage: the header's geometry by ITK, the voxels by `stream`.
+
+ITK's own reading of packed voxels is not used: on a damaged file it may raise nothing and give what memory held before.
+"""
 
 from __future__ import annotations
 
 import math
 import os
-import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import itk
 import numpy as np
 
+from . import stream
 from .errors import CTError, one_reason
 from .geometry import check_claim, check_shape, doubts_about
 from .scan import Header, Scan
+from .stored import stored
 
 TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # ITK's world is LPS
-TEXT = 2**16  # bytes in which a header ends
+SKIP = 2**26  # bytes before the voxels, at most
+SPACES = ("left-posterior-superior", "left-anterior-superior", "right-anterior-superior", "lps", "las", "ras")  # NRRD's
+UNSTATED = "The header states no orientation: axes may be mirrored."
 
 
 def header(scan: Scan) -> Header:
@@ -25,9 +30,10 @@ def header(scan: Scan) -> Header:
     The voxels must be in the file itself or, for .mhd, in one file beside it.
     """
     path = scan.source
+    nrrd = path.suffix.lower() == ".nrrd"
     with one_reason(path):
-        held, packed = voxels(path)
-        found = itk.ImageIOFactory.CreateImageIO(str(path), itk.CommonEnums.IOFileMode_ReadMode)
+        where, fields = stored(path)
+        found = (itk.NrrdImageIO if nrrd else itk.MetaImageIO).New()
         found.SetFileName(str(path))
         found.ReadImageInformation()
         axes = range(found.GetNumberOfDimensions())
@@ -37,37 +43,42 @@ def header(scan: Scan) -> Header:
         check_shape(shape, path)
         if found.GetNumberOfComponents() != 1:
             raise CTError(f"{path}: {found.GetNumberOfComponents()} values a voxel are not HU; give a CT of one.")
-        check_claim(math.prod(shape) * found.GetComponentSize(), os.path.getsize(held), packed, path)
+        dtype = _dtype(found, _big_endian(found, fields, nrrd))
+        claimed = math.prod(shape) * dtype.itemsize
+        held = os.path.getsize(where.file) - max(0, where.offset)
+        if where.skip + max(0, where.offset) > SKIP:
+            raise CTError(f"{path}: the header places the voxels after byte {SKIP}; damaged, export it again.")
+        packed = where.packing != "raw"
+        check_claim(claimed + where.skip, held, packed, path)
         affine = np.eye(4)
         for axis in range(3):
             affine[:3, axis] = np.asarray(found.GetDirection(axis))[:3] * found.GetSpacing(axis)
             affine[axis, 3] = found.GetOrigin(axis)
-        return Header(shape, TO_RAS @ affine, doubts=doubts_about(affine))
+        doubts = doubts_about(affine) or (() if _stated(fields, nrrd) else (UNSTATED,))
+        return Header(shape, TO_RAS @ affine, layout=(where, dtype), doubts=doubts)
 
 
 def planes(scan: Scan, found: Header) -> Iterator[np.ndarray]:
-    """The slices (X, Y). Raises `CTError` where the voxels cannot be read."""
-    with one_reason(scan.source):
-        volume = itk.array_view_from_image(itk.imread(str(scan.source)))
-        for plane in volume.reshape(found.shape[::-1]):
-            yield plane.T
+    """The slices (X, Y). Raises `CTError` where there are fewer or more than claimed, or they are damaged."""
+    with one_reason(scan.source, "damaged or truncated voxels"):
+        yield from stream.planes(*found.layout, found.shape)
 
 
-def voxels(path: Path) -> tuple[Path, bool]:
-    """The file that holds the voxels, and whether they are packed, by the header alone."""
-    with open(path, "rb") as file:
-        text = file.read(TEXT).decode("latin-1")
-    if path.suffix.lower() == ".nrrd":
-        if re.search(r"^data ?file\s*:", text, re.I | re.M):
-            raise CTError(f"{path}: its voxels are in another file; write header and voxels as one .nrrd.")
-        return path, not re.search(r"^encoding\s*:\s*raw", text, re.I | re.M)
-    packed = re.search(r"^CompressedData\s*=\s*true", text, re.I | re.M) is not None
-    named = re.search(r"^ElementDataFile\s*=\s*(\S.*?)\s*$", text, re.I | re.M)
-    if named and named[1].upper() == "LOCAL":
-        return path, packed
-    if not named or path.suffix.lower() == ".mha" or not re.fullmatch(r"[^/\\:%]+", named[1]) or named[1] == "LIST":
-        raise CTError(f"{path}: its voxels are not in one file beside it; write it as .mha or .nii.gz.")
-    held = path.parent / named[1]
-    if not held.is_file():
-        raise CTError(f"{path}: the file of its voxels, {named[1]}, is missing; copy it to the same folder.")
-    return held, packed
+def _dtype(found: itk.ImageIOBase, big_endian: bool) -> np.dtype:
+    name = found.GetComponentTypeAsString(found.GetComponentType())
+    kind = "f" if name in ("float", "double") else "u" if name.startswith("unsigned") else "i"
+    return np.dtype(f"{'<>'[big_endian]}{kind}{found.GetComponentSize()}")
+
+
+def _big_endian(found: itk.ImageIOBase, fields: dict[str, str], nrrd: bool) -> bool:
+    if nrrd:
+        return found.GetByteOrder() == itk.CommonEnums.IOByteOrder_BigEndian
+    keys = ("binarydatabyteordermsb", "elementbyteordermsb")
+    return any(fields.get(key, "")[:1] in ("T", "t", "1") for key in keys)
+
+
+def _stated(fields: dict[str, str], nrrd: bool) -> bool:
+    """Whether the header says which axis leads where."""
+    if nrrd:
+        return fields.get("space", "").lower() in SPACES and "spacedirections" in fields
+    return any(key in fields for key in ("transformmatrix", "rotation", "orientation"))

@@ -16,9 +16,11 @@ from typing import BinaryIO, NamedTuple
 import nibabel as nib
 import numpy as np
 
+from . import stream
 from .errors import CTError, one_reason
 from .geometry import check_claim, check_shape, doubts_about
 from .scan import Header, Scan
+from .stream import Stored
 
 EXTENSIONS = 2**26  # bytes of extensions that are skipped between header and voxels
 
@@ -98,13 +100,8 @@ def _affine(found: nib.Nifti1Header, path: Path) -> tuple[np.ndarray, tuple[str,
 def planes(scan: Scan, found: Header) -> Iterator[np.ndarray]:
     """The slices (X, Y) of a NIfTI in HU, one after the other. Raises `CTError` where the file ends early."""
     path, layout = scan.source, found.layout
-    size = found.shape[0] * found.shape[1] * layout.dtype.itemsize
-    with one_reason(path), open_nifti(path) as file:
-        file.seek(layout.offset)
-        for _ in range(found.shape[2]):
-            plane = np.frombuffer(file.read(size), layout.dtype).reshape(found.shape[:2], order="F")
-            if (layout.slope, layout.intercept) != (1, 0):
-                plane = plane * layout.slope + layout.intercept
-            yield plane
-        if isinstance(file, gzip.GzipFile):
-            file.read(2**16)  # up to the checksum, which is compared at the end of the stream
+    where = Stored(path, "gzip" if path.name.lower().endswith(".gz") else "raw", skip=layout.offset, exact=False)
+    with one_reason(path):
+        for plane in stream.planes(where, layout.dtype, found.shape):
+            scaled = (layout.slope, layout.intercept) != (1, 0)
+            yield plane * layout.slope + layout.intercept if scaled else plane

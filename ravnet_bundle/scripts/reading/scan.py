@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-
-LONGEST = 50  # characters of a name; the rest is cut off
 
 
 @dataclass(frozen=True)
@@ -22,6 +19,12 @@ class Scan:
         files: one image file, or the DICOM files of one series in slice order.
         kind: "image" or "dicom".
         notes: what was found and done about it; without anything about the patient.
+        slices: of DICOM, what the files' headers say, in the order of `files`; read again where there are none.
+        which: in messages, which series of its source it is, where that holds several.
+        part: in names, what tells it from other series of its folder, such as "_s2".
+        given: the folder that was named, or that of the file that was; names are made of what is below it.
+        identity: what tells its input from any other, in hex; of DICOM a salted hash where names are kept out.
+        shown: what tables call its input: its path below the folder of `given`, or a hash.
     """
 
     name: str
@@ -29,6 +32,17 @@ class Scan:
     files: tuple[Path, ...]
     kind: str
     notes: tuple[str, ...] = ()
+    slices: tuple = field(default=(), repr=False)
+    which: str = ""
+    part: str = ""
+    given: Path | None = None
+    identity: str = ""
+    shown: str = ""
+
+    @property
+    def label(self) -> str:
+        """What messages call it."""
+        return f"{self.source}{self.which}"
 
 
 @dataclass(frozen=True)
@@ -57,8 +71,3 @@ class Header:
     notes: tuple[str, ...] = ()
     layout: object = None
     doubts: tuple[str, ...] = ()
-
-
-def safe_name(text: str) -> str:
-    """`text` as a file name: letters, digits, `.`, `-` and `_`, `LONGEST` at most, none of the dots first."""
-    return re.sub(r"[^\w.-]+", "_", text).lstrip(".")[:LONGEST] or "scan"

@@ -8,9 +8,7 @@ it applies the rescale itself).
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -30,10 +28,12 @@ from pydicom.uid import (
     RLELossless,
 )
 
-from .decompress import decompressed
-from .dicom import Slice, dataset, quiet_pydicom, read_slice
-from .errors import CTError, one_line
+from .archives import Member
+from .decompress import Decoder
+from .dicom import Slice, as_slice, dataset, quiet_pydicom, read_slice
+from .errors import CTError, one_line, one_reason
 from .geometry import check_claim, check_shape
+from .grouping import tolerance, trouble
 from .hounsfield import PADDING
 from .scan import Header, Scan
 
@@ -43,20 +43,20 @@ BY_ITK = (
     JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEGLSNearLossless,
     JPEG2000Lossless, JPEG2000,
 )  # fmt: skip
+# PhotometricInterpretation tells how to show a slice; ITK turns its values for it, which are HU and mean the same.
+NO_INVERSION = (b"\x28\0\x04\0CS\x0c\0MONOCHROME1 ", b"\x28\0\x04\0CS\x0c\0MONOCHROME2 ", 1)
 PADDED_BELOW = -900.0  # HU; a PixelPaddingValue above it is also a tissue's and is left alone
 
 
 def header(scan: Scan) -> Header:
     """A series' grid. Raises `CTError` unless its files, in slice order, make one evenly spaced volume."""
-    source = scan.source
-    slices = [_slice(file) for file in scan.files]
+    source = scan.label
+    slices = scan.slices or tuple(_slice(file) for file in scan.files)
     first = slices[0]
     if any(one.multiframe for one in slices):
         raise CTError(
             f"{source}: enhanced multiframe DICOM; convert it to one file a slice, e.g. with dcm4che's emf2sf."
         )
-    if len({(one.study, one.series) for one in slices}) > 1:
-        raise CTError(f"{source}: more than one series; give one CT series.")
     if any(not one.position or not one.directions for one in slices):
         raise CTError(f"{source}: slices without ImagePositionPatient or ImageOrientationPatient cannot be placed.")
     if any(not one.spacing for one in slices):
@@ -78,10 +78,10 @@ def header(scan: Scan) -> Header:
     for one in slices:
         _check_pixels(one)
     lossy = ("the series was compressed with loss",) if any(one.lossy for one in slices) else ()
-    return Header(shape, _affine(slices, source), lossy)
+    return Header(shape, _affine(slices, source), lossy, slices)
 
 
-def _slice(file: Path) -> Slice:
+def _slice(file: Path | Member) -> Slice:
     found = read_slice(file)
     if isinstance(found, str):
         raise CTError(f"{file}: not a CT slice: {found}.")
@@ -92,22 +92,22 @@ def _check_pixels(one: Slice) -> None:
     if one.syntax not in (*BY_PYDICOM, *BY_ITK):
         raise CTError(f"{one.file}: transfer syntax {one_line(one.syntax.name)} is not read; decompress it first.")
     claimed = math.prod(one.shape) * one.bits // 8
-    check_claim(claimed, os.path.getsize(one.file), one.syntax.is_encapsulated, one.file)
+    check_claim(claimed, one.file.stat().st_size, one.syntax.is_encapsulated, one.file)
 
 
-def _affine(slices: Sequence[Slice], source: Path) -> np.ndarray:
+def _affine(slices: Sequence[Slice], source: str) -> np.ndarray:
     """Voxel index to RAS world; the third axis is the step from slice to slice, so that a tilt shows as shear."""
     row, column = np.split(np.asarray(slices[0].directions), 2)
     lengths = np.linalg.norm([row, column], axis=1)
     if not np.allclose(lengths, 1, atol=0.01):
         raise CTError(f"{source}: ImageOrientationPatient is not two directions of length 1; export the series again.")
     positions = np.asarray([one.position for one in slices])
-    normal = np.cross(row, column)
-    gaps = np.asarray([upper - lower for lower, upper in pairwise(positions @ normal)])
-    if np.ptp(gaps) > max(0.1, 0.05 * float(np.median(gaps))) or gaps.min() <= 0:
+    gaps = np.diff(positions @ np.cross(row, column))
+    if np.ptp(gaps) > tolerance(gaps) or gaps.min() <= 0:
+        found = f" ({where})" if (where := trouble(slices)) else ""
         raise CTError(
-            f"{source}: slices {gaps.min():.2f} to {gaps.max():.2f} mm apart: missing, doubled or unevenly spaced; "
-            "give an evenly spaced series."
+            f"{source}: slices {gaps.min():.2f} to {gaps.max():.2f} mm apart: missing, doubled or unevenly "
+            f"spaced{found}; give one evenly spaced series."
         )
     step = (positions[-1] - positions[0]) / (len(slices) - 1)
     aside = np.linalg.norm(positions - positions[0] - np.outer(np.arange(len(slices)), step), axis=1).max()
@@ -122,17 +122,25 @@ def _affine(slices: Sequence[Slice], source: Path) -> np.ndarray:
 
 def planes(scan: Scan, found: Header) -> Iterator[np.ndarray]:
     """The slices (X, Y) in HU, one after the other. Raises `CTError` where one cannot be decoded."""
-    packed = {file: None for file in scan.files if _slice(file).syntax in BY_ITK}
-    unpacked = decompressed(tuple(packed), found.shape[1::-1])
-    for file in scan.files:
-        one = dataset(file)
-        with quiet_pydicom(file, "damaged or truncated pixels"):
-            scale = float(one.get("RescaleSlope", 1)), float(one.get("RescaleIntercept", 0))
-            plane = next(unpacked) if file in packed else _by_pydicom(one, *scale)
-            if plane.shape != found.shape[1::-1]:
-                raise ValueError("another size than announced")
-            _mark_padding(plane, one, *scale)
-        yield plane.T
+    shape = found.shape[1::-1]
+    with Decoder() as decode:
+        for known in found.layout:
+            file = known.file
+            with one_reason(file):
+                content = file.read_bytes()
+            one = dataset(file, content)
+            with quiet_pydicom(file, "damaged or truncated pixels"):
+                if "PixelData" not in one:
+                    raise ValueError("no pixels")
+                if as_slice(file, one) != known:
+                    raise CTError(f"{file}: it changed while it was read; start again.")
+                scale = float(one.get("RescaleSlope", 1)), float(one.get("RescaleIntercept", 0))
+                packed = known.syntax in BY_ITK
+                plane = decode(content.replace(*NO_INVERSION), shape) if packed else _by_pydicom(one, *scale)
+                if plane.shape != shape:
+                    raise ValueError("another size than announced")
+                _mark_padding(plane, one, *scale)
+            yield plane.T
 
 
 def _by_pydicom(one: Dataset, slope: float, intercept: float) -> np.ndarray:
@@ -149,4 +157,4 @@ def _mark_padding(plane: np.ndarray, one: Dataset, slope: float, intercept: floa
     kind = np.dtype(f"{'iu'[one.PixelRepresentation == 0]}{one.BitsAllocated // 8}")  # writers mistake the sign
     limits = np.asarray([padding, one.get("PixelPaddingRangeLimit", padding)]).astype(kind) * slope + intercept
     if limits.max() < PADDED_BELOW:
-        plane[(plane > limits.min() - abs(slope) / 2) & (plane < limits.max() + abs(slope) / 2)] = PADDING[0]
+        plane[(plane > limits.min() - abs(slope) / 2) & (plane < limits.max() + abs(slope) / 2)] = PADDING

@@ -6,6 +6,5 @@ Dask cluster.
 
 from .segment import segment
 from .settings import Outcome
-from .studies import INTERRUPTED
 
-__all__ = ["INTERRUPTED", "Outcome", "segment"]
+__all__ = ["Outcome", "segment"]

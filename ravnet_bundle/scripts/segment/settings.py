@@ -36,6 +36,7 @@ class Settings:
 
     Attributes:
         version, weights: see `provenance.software`.
+        weights_path: the file of weights other than the bundle's own, for each process to load.
         started: seconds since 1970; a study that is complete and younger than this is not done again.
     """
 
@@ -55,6 +56,7 @@ class Settings:
     fast: bool
     device: str | None
     threads: int | None
+    weights_path: str | None
 
     @property
     def wanted(self) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import logging
 import resource
@@ -9,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,32 +18,41 @@ import torch
 from monai.data import MetaTensor
 
 from .. import results
-from ..anonymity import public_name
 from ..claims import Claim
+from ..interruption import INTERRUPTED
 from ..measures import measure
 from ..pipeline import Pipeline
 from ..provenance import software
+from ..pseudonyms import other_name
 from ..quality import judge, observe
 from ..reading import CTError, Scan, files, load
+from ..reading.errors import one_line
 from ..writing import complete
 from .settings import Outcome, Settings
 
 logger = logging.getLogger(__name__)
-INTERRUPTED = threading.Event()  # set by a signal's handler: its exception alone may be lost in a destructor
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # no other study can be written either
 LARGE = 2**28  # voxels; a larger CT has the memory to itself: nothing is read ahead or written behind
+
+
+class OutputFull(Exception):
+    """The output takes no more results, of whatever study; the text is one line that says why."""
 
 
 @dataclass
 class _Study:
     """A study on its way through one process."""
 
-    name: str
     scan: Scan
     claim: Claim
     about: dict[str, Any]
     begun: float
     ct: MetaTensor | None = None
     result: results.Result | None = None
+
+    @property
+    def name(self) -> str:
+        return self.scan.name
 
     @property
     def large(self) -> bool:
@@ -53,11 +63,12 @@ class Run:
     """The studies of one process: it reads the next one and writes the last one while the network is busy.
 
     Raises:
-        ValueError: the settings come from a process with another version or other weights.
+        ValueError: the settings come from a process with another version or other weights, or the weights are not this
+            network's.
     """
 
     def __init__(self, settings: Settings):
-        here = software()
+        here = software(settings.weights_path)
         if (here["version"], here["weights"]) != (settings.version, settings.weights):
             raise ValueError(
                 f"a worker has version {here['version']} with weights {here['weights'][:10]}, the command has "
@@ -66,8 +77,7 @@ class Run:
         if settings.threads:
             torch.set_num_threads(settings.threads)
         self.settings, self.output = settings, settings.output
-        overrides = {"device": settings.device} if settings.device else {}
-        self.pipeline = Pipeline(**overrides | ({"pixel_size": "@fast_pixel_size"} if settings.fast else {}))
+        self.pipeline = _pipeline(settings)
         self.interrupted = threading.Event()
         self.claims: list[Claim] = []
         self.end: Callable[[Outcome], Any]
@@ -76,6 +86,9 @@ class Run:
         """Does each study that no other process does, and tells `end` how it ended.
 
         After an interruption, it lets go of what it had claimed.
+
+        Raises:
+            OutputFull: no other study can be written either.
         """
         self.end = end
         self.interrupted.clear()
@@ -96,6 +109,8 @@ class Run:
                         raise KeyboardInterrupt
                     if not study.large:
                         coming = reader.submit(next, loaded, None)
+                    if written and written.done():
+                        written.result()  # raises where no other study can be written either
                     computed = self._attempt(study, self._compute)
                     if written:
                         written.result()
@@ -117,25 +132,39 @@ class Run:
             others = []
             for scan in waiting:
                 try:
-                    name = public_name(scan) if self.settings.anonymous else scan.name
-                    about = {**self.settings.about, "input": fingerprint(scan)}
-                    claim = Claim.take(self.output, name)
+                    about = {**self.settings.about, "input": fingerprint(scan), "source": scan.identity}
                 except (CTError, OSError) as error:
                     text = str(error) if isinstance(error, CTError) else f"{scan.source}: {error.strerror}"
                     self.end(Outcome(scan.name, str(scan.source), "failed", text))
+                    continue
+                try:
+                    claim = Claim.take(self.output, scan.name)
+                except OSError as error:
+                    self.end(Outcome(scan.name, str(scan.source), "failed", str(self._unwritable(scan.name, error))))
                     continue
                 if claim is None:
                     others.append(scan)
                     continue
                 self.claims.append(claim)
-                study = _Study(name, scan, claim, about, time.perf_counter())
+                if results.owner(self.output / scan.name) not in (None, scan.identity):  # another was first
+                    claim.release()
+                    others.append(replace(scan, name=other_name(scan.name, scan)))
+                    continue
+                study = _Study(scan, claim, about, time.perf_counter())
                 if self._kept(study):
                     claim.release()
                 elif self._attempt(study, self._load):
                     yield study
-            if len(others) == len(waiting):
+            if [scan.name for scan in others] == [scan.name for scan in waiting]:
                 self.interrupted.wait(0.5)
             waiting = others
+
+    def _unwritable(self, name: str, error: OSError) -> CTError:
+        """What to say of results that cannot be written. Raises `OutputFull` where none can be."""
+        reason = error.strerror or str(error)
+        if error.errno in FULL:
+            raise OutputFull(f"{self.output}: {reason}: no study was done after that; make room, and --resume.")
+        return CTError(f"{self.output / name}: cannot be written: {reason}.")
 
     def _kept(self, study: _Study) -> bool:
         """Whether the study's results are there: from before, if asked to resume, or since the command began."""
@@ -153,11 +182,12 @@ class Run:
         try:
             work(study)
             return True
+        except OutputFull:
+            study.claim.release()
+            raise
         except Exception as error:
             logger.debug("%s failed", study.name, exc_info=True)
-            text = " ".join(str(error).split()) or type(error).__name__
-            text = text if isinstance(error, CTError) else f"{study.scan.source}: {text}"
-            self.end(Outcome(study.name, str(study.scan.source), "failed", text))
+            self.end(Outcome(study.name, str(study.scan.source), "failed", _in_words(study.scan, error)))
             study.claim.release()
             return False
         except BaseException:
@@ -188,7 +218,12 @@ class Run:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         cost = {"run time": f"{time.perf_counter() - study.begun:.1f} s", "peak memory": f"{peak:.2f} GB"}
         folder = self.output / study.name
-        results.write(folder, study.result, self.settings.wanted, study.about, cost)
+        try:
+            results.write(folder, study.result, self.settings.wanted, study.about, cost)
+        except OSError as error:
+            if error.filename and str(error.filename) in map(str, study.scan.files):  # the input is gone
+                raise
+            raise self._unwritable(study.name, error) from error
         study.claim.release()
         self._ended(study, "done", results.read(folder))
 
@@ -198,6 +233,34 @@ class Run:
         self.end(Outcome(study.name, source, status, "", measures["verdict"], reasons, volume))
 
 
+def _pipeline(settings: Settings) -> Pipeline:
+    overrides: dict[str, Any] = {"device": settings.device} if settings.device else {}
+    if settings.fast:
+        overrides["pixel_size"] = "@fast_pixel_size"
+    if settings.weights_path is None:
+        return Pipeline(**overrides)
+    try:
+        return Pipeline(**overrides, **{"checkpointloader#load_path": settings.weights_path})
+    except Exception as error:  # unpickling raises anything
+        logger.debug("weights", exc_info=True)
+        raise ValueError(f"{settings.weights_path}: cannot be loaded into this network: give its weights.") from error
+
+
+def _in_words(scan: Scan, error: Exception) -> str:
+    """One line on what ended a study; MONAI wraps what was raised in errors of its own."""
+    chain: list[BaseException] = [error]
+    while cause := chain[-1].__cause__ or chain[-1].__context__:
+        chain.append(cause)
+    for one in chain:
+        if isinstance(one, CTError):
+            return str(one)
+        if isinstance(one, torch.OutOfMemoryError):
+            return f"{scan.source}: there is not enough memory on the GPU; use --device cpu, or --fast."
+        if isinstance(one, MemoryError) or "can't allocate memory" in str(one) or "not enough memory" in str(one):
+            return f"{scan.source}: there is not enough memory to segment it; use a machine with more, or --fast."
+    return f"{scan.source}: {one_line(error) or type(error).__name__}"
+
+
 def fingerprint(scan: Scan) -> str:
     """Tells one input from another, and from the same one changed, by the names, sizes and times of its files.
 
@@ -205,8 +268,6 @@ def fingerprint(scan: Scan) -> str:
         CTError, OSError: a file that is not there.
     """
     held = files(scan)
-    facts = [(file.name, file.stat().st_size) for file in held]
-    # what was unpacked from a zip is as old as this process: the zip's own time counts
-    given = [scan.source] if scan.kind == "dicom" and scan.source.is_file() else held
-    facts += [(file.name, file.stat().st_mtime_ns) for file in given]
+    facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in held]
+    facts += [file.name for file in scan.files]  # which of a zip's
     return hashlib.sha256(repr(facts).encode()).hexdigest()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..reading import Scan
 from .settings import Outcome, Settings
-from .studies import Run
+from .studies import OutputFull, Run
 
 if TYPE_CHECKING:
     from distributed import Client, Future, LocalCluster
@@ -107,7 +107,7 @@ def _do(client: Client, settings: Settings, scans: Sequence[Scan], end: Callable
                 continue
             for future in done:
                 end(_outcome(future, going.pop(future)))
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, OutputFull):
         wait(list(going))  # what a worker's thread has begun cannot be interrupted
         raise
     except CommClosedError as error:
@@ -119,6 +119,8 @@ def _outcome(future: Future, scan: Scan) -> Outcome:
 
     try:
         return future.result()
+    except OutputFull:
+        raise
     except KilledWorker as error:
         text = f"{error.allowed_failures + 1} workers died of it, the last at {error.last_worker.address}"
     except Exception as error:

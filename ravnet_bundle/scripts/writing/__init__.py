@@ -10,5 +10,6 @@ from .manifest import complete, write_manifest
 from .nifti import write_nifti
 from .rtstruct import write_rtstruct
 from .seg import write_seg
+from .series import Unwritable
 
-__all__ = ["complete", "write_manifest", "write_nifti", "write_rtstruct", "write_seg"]
+__all__ = ["Unwritable", "complete", "write_manifest", "write_nifti", "write_rtstruct", "write_seg"]

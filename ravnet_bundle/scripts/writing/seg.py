@@ -44,7 +44,8 @@ def write_seg(
 
     Raises:
         OSError: a file that cannot be read or written.
-        ValueError: a mask that is not binary or not on the series's grid, or enhanced multiframe files.
+        Unwritable: a mask that is not binary or not on the series's grid; enhanced multiframe files; slices without
+            UIDs or position.
     """
     headers, frames = mask_on_slices(mask, affine, files)
     date, time = source_date(headers[0])

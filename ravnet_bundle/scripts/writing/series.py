@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -34,6 +33,10 @@ OTHER = (
 )  # fmt: skip
 
 
+class Unwritable(ValueError):
+    """A mask and a series of which no DICOM file can be made; its text is one line without anything of the patient."""
+
+
 def mask_on_slices(
     mask: np.ndarray, affine: np.ndarray, files: Sequence[str | os.PathLike]
 ) -> tuple[list[Dataset], np.ndarray]:
@@ -52,12 +55,15 @@ def mask_on_slices(
 
     Raises:
         OSError: a file that cannot be read.
-        ValueError: a mask that is not binary; a file that is not one slice with a position; slices that are not, pixel
+        Unwritable: a mask that is not binary; a file that is not one slice with a position; slices that are not, pixel
             by pixel, the planes of the mask's grid.
     """
     if mask.dtype.kind not in "bui" or mask.min() < 0 or mask.max() > 1:
-        raise ValueError(f"values {mask.min()} to {mask.max()}, {mask.dtype}: expected a mask of 0 and 1.")
+        raise Unwritable(f"values {mask.min()} to {mask.max()}, {mask.dtype}: expected a mask of 0 and 1.")
     headers = [_header(file) for file in files]
+    for keyword in ("StudyInstanceUID", "SeriesInstanceUID"):
+        if len({header[keyword].value for header in headers}) > 1:
+            raise Unwritable(f"slices of more than one {keyword}; DICOM results refer to one; take the NIfTI mask.")
     rows, columns = headers[0].Rows, headers[0].Columns
     corners = np.array([[0, 0], [0, columns - 1], [rows - 1, 0], [rows - 1, columns - 1]], float)
     to_lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # DICOM's world
@@ -85,13 +91,16 @@ def mask_on_slices(
         or (np.abs(voxels - expected) >= 0.5 + lean).any()
         or sorted(planes) != list(range(mask.shape[plane]))
     ):
-        raise ValueError(
-            f"{Path(files[0]).parent}: {len(headers)} slices of {rows} x {columns} pixels are not the planes of a mask "
+        raise Unwritable(
+            f"{len(headers)} slices of {rows} x {columns} pixels are not the planes of a mask "
             f"of shape {mask.shape}; give the mask on the series's grid, and all files of that series."
         )
     frames = mask.view(np.uint8) if mask.dtype == bool else mask.astype(np.uint8, copy=False)
     frames = np.flip(frames, [axis for axis in flips if flips[axis]]).transpose(plane, row, column)
-    return [headers[k] for k in np.argsort(-planes if flips[plane] else planes)], frames
+    ordered = [headers[k] for k in np.argsort(-planes if flips[plane] else planes)]
+    for header in ordered[1:]:  # anonymisers may give one to each slice; but the slices are one space, as is seen above
+        header.FrameOfReferenceUID = ordered[0].FrameOfReferenceUID
+    return ordered, frames
 
 
 def to_world(header: Dataset, pixels: np.ndarray) -> np.ndarray:
@@ -135,13 +144,30 @@ def content_uid(headers: Sequence[Dataset], frames: np.ndarray, *about: str) -> 
 
 def _header(file: str | os.PathLike) -> Dataset:
     tags = [*GEOMETRY, *REFERENCES, *REQUIRED, *COMMON, *OTHER]
-    header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=tags)
+    with file.open("rb") if hasattr(file, "open") else open(file, "rb") as opened:  # a zip's member opens itself
+        header = pydicom.dcmread(opened, stop_before_pixels=True, specific_tags=tags, force=True)
+    for keyword in (*GEOMETRY, *COMMON, *OTHER):
+        if not _sound(header, keyword):
+            del header[keyword]
     missing = [keyword for keyword in (*REFERENCES, *GEOMETRY) if not header.get(keyword)]
     if missing or int(header.get("NumberOfFrames") or 1) > 1:
-        raise ValueError(
-            f"{file}: {'no ' + missing[0] if missing else 'several frames'}; DICOM results need a series of single "
-            "slices with positions, so convert an enhanced multiframe file, or take the NIfTI mask."
+        raise Unwritable(
+            f"{'no ' + missing[0] if missing else 'several frames'} in a slice; DICOM results need a series of single "
+            "slices with positions and UIDs, so take the NIfTI mask."
         )
     if not header.get("FrameOfReferenceUID"):  # an old series may lack it; what refers to its space must not
         header.FrameOfReferenceUID = generate_uid(entropy_srcs=[header.SeriesInstanceUID, "frame of reference"])
     return header
+
+
+def _sound(header: Dataset, keyword: str) -> bool:
+    """Whether an element is absent or can be used: exporters write "9.0mm" where a number belongs."""
+    if keyword not in header:
+        return True
+    try:
+        element = header[keyword]
+        if element.VR in ("DS", "IS") and not element.is_empty:
+            np.asarray(element.value, float)
+        return True
+    except Exception:  # pydicom raises anything on a malformed element
+        return False

@@ -1,0 +1,109 @@
+"""A file's voxels as a stream, packed or not: all that its header claims, and no more, or an error.
+
+Packed voxels are checked as zlib, gzip and bzip2 are made to be: the end of the stream is reached, its checksum
+agrees, and it holds as many bytes as claimed. Nothing is handed out that was not read.
+"""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+
+from .errors import CTError
+
+BLOCK = 2**20  # bytes that are read at once
+SURPLUS = 2**30  # bytes after the voxels that are read up to a checksum
+
+
+class Stored(NamedTuple):
+    """Where a file holds voxels.
+
+    Args:
+        file: that holds them.
+        packing: "raw", "zlib" (a gzip stream too), "gzip" or "bzip2".
+        offset: bytes before them in the file; of a raw one -1: they are the file's last.
+        skip: bytes before them in what is unpacked.
+        exact: whether nothing may follow them.
+    """
+
+    file: Path
+    packing: str
+    offset: int = 0
+    skip: int = 0
+    exact: bool = True
+
+
+def planes(stored: Stored, dtype: np.dtype, shape: tuple[int, int, int]) -> Iterator[np.ndarray]:
+    """The slices (X, Y), one after the other, as stored.
+
+    Raises:
+        CTError: more is there than claimed.
+        Exception: less is there than claimed, or it is damaged; any, by `zlib`, `gzip` and `bz2`.
+    """
+    size = shape[0] * shape[1] * dtype.itemsize
+    with open(stored.file, "rb") as file:
+        if stored.offset < 0:
+            file.seek(-size * shape[2], io.SEEK_END)
+        else:
+            file.seek(stored.offset)
+        with _opened(file, stored.packing) as unpacked:
+            _exactly(unpacked, stored.skip)
+            for _ in range(shape[2]):
+                yield np.frombuffer(_exactly(unpacked, size), dtype).reshape(shape[:2], order="F")
+            if stored.exact and unpacked.read(1):
+                raise CTError(f"{stored.file}: damaged: more voxels than its header claims; export it again.")
+            if stored.packing != "raw":
+                _to_the_end(unpacked, stored.file)
+
+
+def _opened(file: BinaryIO, packing: str) -> BinaryIO:
+    match packing:
+        case "zlib":
+            return io.BufferedReader(_Zlib(file), BLOCK)
+        case "gzip":
+            return gzip.GzipFile(fileobj=file)
+        case "bzip2":
+            return bz2.BZ2File(file)
+    return file
+
+
+def _exactly(file: BinaryIO, size: int) -> bytes:
+    found = file.read(size)
+    if len(found) != size:
+        raise EOFError
+    return found
+
+
+def _to_the_end(file: BinaryIO, path: Path) -> None:
+    """Reads on to the checksum, which is compared at the end."""
+    for _ in range(SURPLUS // BLOCK):
+        if not file.read(BLOCK):
+            return
+    raise CTError(f"{path}: damaged: over {SURPLUS >> 30} GB after the voxels that its header claims; export it again.")
+
+
+class _Zlib(io.RawIOBase):
+    """What a zlib stream in a file unpacks to; ends where the stream does, once its checksum agrees."""
+
+    def __init__(self, file: BinaryIO):
+        self.file, self.inflate = file, zlib.decompressobj(zlib.MAX_WBITS | 32)  # 32: zlib or gzip
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: memoryview) -> int:
+        found = b""
+        while not found and not self.inflate.eof:
+            given = self.inflate.unconsumed_tail or self.file.read(BLOCK)
+            found = self.inflate.decompress(given, len(buffer))
+            if not given and not found:
+                raise EOFError
+        buffer[: len(found)] = found
+        return len(found)
