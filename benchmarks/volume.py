@@ -1,6 +1,7 @@
 """Time and memory of a whole CT, from reading it to the written mask, ours and others', each run a fresh process.
 
-python benchmarks/volume.py [CT ...] [--slices 78 400] [--only NAME ...] [--nnunet PYTHON] [--output FOLDER]
+python benchmarks/volume.py [CT ...] [--slices 78 400] [--only NAME ...] [--nnunet PYTHON]
+    [--checkout FOLDER] [--output FOLDER]
 
 CT is an image file or a DICOM folder; without one, phantoms of 512 x 512 are made. All rows take turns, on the same
 cores. Wall and CPU time and the peak of resident memory are those that the kernel accounts to the process.
@@ -55,7 +56,7 @@ class Turn(NamedTuple):
     ran: int
 
 
-def commands(nnunet: str | None) -> dict[str, list[str]]:
+def commands(nnunet: str | None, checkout: Path | None) -> dict[str, list[str]]:
     """Name of a row -> its command, with {ct}, {out}, {seconds} and {report} in place of what differs between runs."""
     segment = [sys.executable, "-m", "scripts.cli", "segment", "{ct}", "-o", "{out}", "--quiet"]
     bundle = [sys.executable, "-m", "monai.bundle", "run", "--config_file", "configs/inference.json"]
@@ -71,6 +72,8 @@ def commands(nnunet: str | None) -> dict[str, list[str]]:
     for name in ZOO:
         rows[name] = [sys.executable, str(HERE / "peers" / "zoo.py"), *sampled, name]
         rows[f"{name}, bfloat16"] = [*rows[name], "--bfloat16"]
+    if checkout:
+        rows["RA V-Net, ravnet segment of the other checkout"] = ["env", "-C", f"{checkout}/ravnet_bundle", *segment]
     if nnunet:
         rows[NNUNET] = [os.path.abspath(nnunet), str(HERE / "peers" / "nnunet.py"), *sampled]
     return rows
@@ -198,6 +201,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20, help="of a sampled network in one run (default: 20)")
     parser.add_argument("--memory", type=float, help="GB that a run may have (default: what is free, less 1)")
     parser.add_argument("--nnunet", metavar="PYTHON", help="interpreter of an environment with nnunetv2")
+    parser.add_argument("--checkout", type=Path, help="another commit's working tree, to compare with")
     parser.add_argument("--output", type=Path, help="folder for the table and the figures")
     arguments = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))
@@ -209,7 +213,7 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (int(limit * 2**30), resource.RLIM_INFINITY))
     rows = {
         name: command
-        for name, command in commands(arguments.nnunet).items()
+        for name, command in commands(arguments.nnunet, arguments.checkout).items()
         if any(part.lower() in name.lower() for part in arguments.only)
     }
     texts = []

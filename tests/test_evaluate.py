@@ -200,5 +200,5 @@ def test_the_image_goes_the_way_of_inference():
     assert overlay["validate#inferer"] == inference["inferer"]
     merged = {**train, **overlay}
     shared = ["network_def", "network", "device", "amp", "window_width", "window_level", "pixel_size"]
-    shared += ["slices_per_batch", "largest_component", "opening_mm", "diffusion_mm"]
+    shared += ["slices_per_batch", "largest_component", "opening_mm", "diffusion_mm", "smooth_mm", "slice_step", "slab"]
     assert {key: merged[key] for key in shared} == {key: inference[key] for key in shared}

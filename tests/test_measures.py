@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation
 
-from scripts.measures import body_surface_m2, measure, standard_volumes_ml
+from scripts.assessment.measures import body_surface_m2, measure, standard_volumes_ml
+from scripts.geometry import eroded
 from scripts.phantom import make_phantom
-from scripts.transforms import eroded
 
 
 def rotation(*degrees):

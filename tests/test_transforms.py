@@ -1,58 +1,10 @@
-"""The transforms that MONAI lacks, beside MONAI's own."""
+"""The largest component of a probability."""
 
 import pytest
 import torch
 from monai.data import MetaTensor
-from monai.transforms import Compose, Invertd
-from monai.transforms import Spacingd as MonaiSpacingd
 
-from scripts.transforms import LargestComponentd, Spacingd
-
-PIXDIM = (2.0, 2.0, -1.0)
-
-
-def volume(name: str = "ct.nii.gz") -> MetaTensor:
-    x, y, z = (torch.linspace(0, 3, n) for n in (18, 14, 5))
-    array = torch.sin(x[:, None, None]) + torch.cos(y[:, None]) + z
-    affine = torch.diag(torch.tensor([-1.5, 1.0, 4.0, 1.0], dtype=torch.float64))
-    return MetaTensor(array[None], affine=affine, meta={"filename_or_obj": name})
-
-
-def test_a_path_beside_the_image_as_in_monai_label_breaks_monais_spacing_but_not_ours():
-    item = {"image": volume(), "image_path": "/studies/ct.nii.gz", "image_count": 3}
-    with pytest.raises(AttributeError, match="update"):  # once MONAI has mended this, ours can go
-        MonaiSpacingd("image", PIXDIM)(item)
-    spaced = Spacingd("image", PIXDIM)(item)
-    assert (spaced["image_path"], spaced["image_count"]) == ("/studies/ct.nii.gz", 3)
-    clean = MonaiSpacingd("image", PIXDIM)({"image": volume()})
-    assert torch.equal(spaced["image"], clean["image"])
-    assert torch.equal(spaced["image"].affine, clean["image"].affine)
-
-
-def test_on_clean_items_it_is_monais_spacing():
-    def item():
-        return {"image": volume(), "label": volume() > 2, "image_meta_dict": {"kept": 1}, "patient": "p"}
-
-    options = {"keys": ("image", "label"), "pixdim": PIXDIM, "mode": ("bilinear", "nearest"), "dtype": torch.float32}
-    ours, monais = Spacingd(**options)(item()), MonaiSpacingd(**options)(item())
-    assert ours.keys() == monais.keys()
-    for key in ("image", "label"):
-        assert ours[key].shape == (1, 14, 8, 5)
-        assert torch.equal(ours[key], monais[key])
-        assert torch.equal(ours[key].affine, monais[key].affine)
-    assert ours["image_meta_dict"].keys() == monais["image_meta_dict"].keys()
-    assert "affine" in ours["image_meta_dict"]  # MONAI's update still happens
-
-
-def test_its_result_goes_back_to_the_scans_grid_through_invertd():
-    forward = Compose([Spacingd("image", PIXDIM)])
-    item = forward({"image": volume(), "image_path": "ct.nii.gz"})
-    assert item["image"].shape == (1, 14, 8, 5)
-    item["pred"] = item["image"].clone()
-    back = Invertd("pred", transform=forward, orig_keys="image", nearest_interp=False)(item)["pred"]
-    assert back.shape == volume().shape
-    assert torch.allclose(back.affine, volume().affine)
-    assert (back - volume()).abs().mean() < 0.05
+from scripts.transforms import LargestComponentd, Smoothd
 
 
 def test_all_but_the_largest_component_of_a_probability_is_set_to_none():
@@ -106,3 +58,21 @@ def test_a_liver_thinner_than_the_ball_and_one_that_the_scan_cuts_off_stay():
     assert LargestComponentd("pred", opening_mm=5.0)(data)["pred"].all()
     data["pred"][0, :, :, 2:] = 0.0  # two slices at the scan's end: above may be more
     assert LargestComponentd("pred", opening_mm=3.0)(data)["pred"][..., :2].all()
+
+
+def test_smoothing_is_in_millimetres_and_a_cut_liver_keeps_its_end():
+    ball = torch.zeros(1, 40, 40, 30)
+    ball[0, 10:30, 10:30, 15:] = 1.0
+    affine = torch.diag(torch.tensor([1.0, 2.0, 4.0, 1.0]))
+    data = {"pred": ball, "image": MetaTensor(ball.clone(), affine=affine)}
+    smooth = Smoothd("pred", sigma_mm=2.0)(data)["pred"]
+    assert torch.equal(data["pred"][0, 10:30, 10:30, 15:], torch.ones(20, 20, 15))  # the input stays
+    assert smooth[0, 20, 20, -1] > 0.99
+    # one SD outside a straight edge of 1: half a voxel and one SD from its middle
+    for axis, at in ((0, (31, 20, 25)), (1, (20, 30, 25))):
+        mm = float(affine[axis, axis])
+        distance = (at[axis] - 29.5) * mm
+        expected = 0.5 * torch.erfc(torch.tensor(distance / 2 / 2**0.5))
+        assert float(smooth[0][at]) == pytest.approx(float(expected), abs=0.05)
+    assert torch.equal(smooth >= 0.5, ball >= 0.5) or ((smooth >= 0.5) ^ (ball >= 0.5)).sum() < 0.02 * ball.sum()
+    assert Smoothd("pred", sigma_mm=0)(data)["pred"] is ball

@@ -18,6 +18,7 @@ from .geometry import eroded
 
 GRID_MM = 3.5  # voxels of the walk; the means over them are less noisy than the CT's own
 REACH_MM = 40  # around the mask: what a walk may take in
+GAVE_UP = "The tissue around the liver shows too few edges to correct the mask in three dimensions."
 MOST = 1 / 3  # of the mask's size; what would change more is no correction, but a liver that shows no edges
 
 
@@ -35,7 +36,7 @@ class TissueDiffusiond(MapTransform):
     What is changed are thick parts alone, where x and the mask differ: such as hold a ball of `radius_mm`, as a whole.
     The border of the liver stays where the network drew it, to the voxel. Probabilities become 0 in parts that are
     taken out and 1 in parts that are taken in. Where they are together more than a third of the mask, as in an image
-    without edges, in which every walk goes astray, nothing is changed.
+    without edges, in which every walk goes astray, nothing is changed, and `<key>_note` says so.
 
     Args:
         keys: probabilities, `(1, X, Y, Z)`.
@@ -76,6 +77,7 @@ class TissueDiffusiond(MapTransform):
             mask, liver = mask[0].numpy(), share >= 0.5
             out, into = (self.thick(part, spacing) for part in (mask & ~liver, ~mask & liver))
             if out.sum() + into.sum() > MOST * mask.sum():
+                result[f"{key}_note"] = GAVE_UP
                 continue
             result[key] = result[key].clone()
             for part, value in ((out, 0.0), (into, 1.0)):
@@ -87,9 +89,10 @@ class TissueDiffusiond(MapTransform):
         factors, shape = [max(1, round(GRID_MM / mm)) for mm in spacing], mask.shape[1:]
         image, mask = (F.avg_pool3d(x, factors, ceil_mode=True, count_include_pad=False) for x in (image, mask))
         share = random_walk(image[0].numpy(), mask[0].numpy(), spacing * factors, self.length_mm, self.edge)
-        for axis, factor in enumerate(factors):
-            share = share.repeat(factor, axis)
-        return share[tuple(map(slice, shape))]
+        share = F.interpolate(
+            torch.from_numpy(share)[None, None], scale_factor=[*map(float, factors)], mode="trilinear"
+        )
+        return share[0, 0][tuple(map(slice, shape))].numpy()
 
     def thick(self, part: np.ndarray, spacing: np.ndarray) -> np.ndarray:
         """The part's opening by the ball."""

@@ -18,7 +18,7 @@ from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, MapTransform
 
 BLOCK = 16  # slabs that are made at once
-SOFT_CLIP = 1.0  # window widths: before the average, HU are clipped this far beyond the window, see `ToGridd`
+SOFT_CLIP = 0.25  # of the window: HU are clipped this far beyond it before the average, see `ToGridd`
 
 
 class ToGridd(MapTransform, InvertibleTransform):
@@ -31,7 +31,7 @@ class ToGridd(MapTransform, InvertibleTransform):
     and the last slab average what there is of them. Then the window is cut out, and becomes 0 to 1.
 
     Air and bone are far outside the window, and would pull the average of a pixel at the liver's edge there. So HU are
-    first clipped to the window and as much again on both sides: wide enough for noise, narrow enough for edges.
+    first clipped to the window and a quarter of it on both sides: wide enough for noise, narrow enough for edges.
 
     Args:
         keys: volumes, MetaTensors, of any real type.
@@ -79,7 +79,7 @@ class ToGridd(MapTransform, InvertibleTransform):
             if self.window:
                 low, high = self.window
                 margin = SOFT_CLIP * (high - low)
-                part = part.clamp_(low - margin, high + margin)
+                part = part.clamp(low - margin, high + margin)  # not in place: it may be the CT itself
             if last - first != len(at):
                 part = part @ share[:, first:last].mT
             part = part.permute(2, 0, 1)[:, None]

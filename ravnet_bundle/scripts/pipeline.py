@@ -26,6 +26,7 @@ class Segmentation(NamedTuple):
         answer: float32, the network's probabilities, on the same grid.
         delivered: float32, these after the three-dimensional steps: what the mask is made of.
         affine: of that grid, 4 x 4, RAS world, mm.
+        note: where a three-dimensional step gave up, what it says.
     """
 
     mask: np.ndarray
@@ -33,6 +34,7 @@ class Segmentation(NamedTuple):
     answer: np.ndarray
     delivered: np.ndarray
     affine: np.ndarray
+    note: str = ""
 
 
 class Pipeline:
@@ -55,6 +57,7 @@ class Pipeline:
         with serialization.config.patch("load.mmap", True):
             parser.get_parsed_content("checkpointloader")(Engine(lambda engine, batch: None))
         self.inferer = parser.get_parsed_content("inferer")
+        self.grid = {name: parser.get_parsed_content(name) for name in ("pixel_size", "slice_step", "slab")}
         _load, *before = parser.get_parsed_content("preprocessing").transforms
         self.before = Compose(before)
         after = parser.get_parsed_content("postprocessing").transforms
@@ -79,6 +82,7 @@ class Pipeline:
             torch.as_tensor(answer)[0].numpy(),
             torch.as_tensor(delivered)[0].numpy(),
             np.asarray(image.affine, dtype=float),
+            item.get("pred_note", ""),
         )
 
     @torch.inference_mode()

@@ -13,10 +13,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .assessment import Verdict
 from .claims import Claim
 from .files import atomic
 from .pipeline import Segmentation
-from .quality import Verdict
 from .reading import Found, Scan
 from .reading.errors import one_line
 from .report import write_preview, write_report
@@ -41,8 +41,8 @@ class Result(NamedTuple):
         affine: 4 x 4, voxels to RAS mm, of `hu` and the mask, straightened where the file's own is not quite straight.
         own_affine: the file's own, which the mask is written with.
         found: mask and probabilities.
-        measures: see `measures.measure`, and what `quality.observe` saw beside them.
-        verdict: see `quality.judge`.
+        measures: see `assessment.measure`, and what `assessment.observe` saw beside them.
+        verdict: see `assessment.judge`.
         notes: what reading did to the CT or set aside.
     """
 
@@ -144,7 +144,7 @@ def _files(
                 logger.error("%s: %s", result.scan.source, notes[-1], exc_info=logger.isEnabledFor(logging.DEBUG))
     if wanted["probabilities"]:
         yield (path := folder / PROBABILITY)
-        write_nifti(result.found.probability, result.found.affine, path)
+        write_nifti(result.found.answer, result.found.affine, path)
     judged = {"verdict": result.verdict.level, "reasons": list(result.verdict.reasons)}
     row = {"name": result.name, "input": result.scan.shown, **judged, **result.measures, "notes": notes}
     text = json.dumps(row, indent=2)

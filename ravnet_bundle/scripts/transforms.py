@@ -1,7 +1,8 @@
-"""Transforms that MONAI lacks."""
+"""The network's probabilities in three dimensions: which component is the liver, and a smooth border."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Mapping
 
 import numpy as np
@@ -10,8 +11,11 @@ from monai.config import KeysCollection
 from monai.data.utils import affine_to_spacing
 from monai.transforms import KeepLargestConnectedComponent, MapTransform
 from monai.transforms.utils import generate_spatial_bounding_box
+from scipy.ndimage import gaussian_filter
 
 from .geometry import eroded
+
+TRACE = 0.01  # what is less is nothing that a Gaussian could raise to a mask
 
 
 class LargestComponentd(MapTransform):
@@ -60,4 +64,36 @@ class LargestComponentd(MapTransform):
             dropped = found[box] & ~self.chosen(found[box], spacing)
             result[key] = result[key].clone()
             result[key][box].masked_fill_(dropped, 0.0)
+        return result
+
+
+class Smoothd(MapTransform):
+    """Probabilities through a Gaussian in three dimensions, so that the border has no steps of single slices or pixels.
+
+    MONAI's `GaussianSmoothd` counts in voxels, whatever their size, and takes what lies outside the volume for 0, which
+    would draw the border back where the view cuts the liver.
+
+    Args:
+        keys: probabilities, `(1, X, Y, Z)`.
+        image_key: the image on their grid, whose affine tells the size of a voxel.
+        sigma_mm: standard deviation of the Gaussian, mm; 0: as they are.
+    """
+
+    def __init__(self, keys: KeysCollection, image_key: str = "image", sigma_mm: float = 2.0):
+        super().__init__(keys)
+        self.image_key, self.sigma_mm = image_key, sigma_mm
+
+    def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
+        result = dict(data)
+        for key in self.key_iterator(result):
+            values = torch.as_tensor(result[key])
+            if not self.sigma_mm or not (values > TRACE).any():
+                continue
+            spacing = np.asarray(affine_to_spacing(result[self.image_key].affine))
+            margin = [math.ceil(4 * self.sigma_mm / mm) for mm in spacing]
+            start, end = generate_spatial_bounding_box(values > TRACE, margin=margin, allow_smaller=True)
+            box = (slice(None), *map(slice, start, end))
+            smooth = gaussian_filter(values[box][0].cpu().numpy(), self.sigma_mm / spacing, mode="nearest")
+            result[key] = values.clone()
+            result[key][box] = torch.from_numpy(smooth)[None].to(values.device)
         return result

@@ -14,7 +14,7 @@ import torch
 from tqdm import tqdm
 
 from .. import results
-from ..measures import body_surface_m2
+from ..assessment import body_surface_m2
 from ..provenance import software
 from ..pseudonyms import hidden, salted, settle
 from ..reading import Scan, find

@@ -18,13 +18,12 @@ import torch
 from monai.data import MetaTensor
 
 from .. import results
+from ..assessment import Limits, judge, measure, observe
 from ..claims import Claim
 from ..interruption import INTERRUPTED
-from ..measures import measure
 from ..pipeline import Pipeline
 from ..provenance import software
 from ..pseudonyms import other_name
-from ..quality import judge, observe
 from ..reading import CTError, Scan, files, load
 from ..reading.errors import one_line
 from ..writing import complete
@@ -77,7 +76,7 @@ class Run:
         if settings.threads:
             torch.set_num_threads(settings.threads)
         self.settings, self.output = settings, settings.output
-        self.pipeline = _pipeline(settings)
+        self.pipeline, self.limits = _pipeline(settings), Limits.load()
         self.interrupted = threading.Event()
         self.claims: list[Claim] = []
         self.end: Callable[[Outcome], Any]
@@ -205,14 +204,16 @@ class Run:
         hu, affine = ct.numpy(), ct.affine.numpy()
         body = {key: wanted[key] for key in ("native", "height_cm", "weight_kg", "bsa_m2")}
         measures = measure(hu, found.mask, affine, **body)
-        seen = observe(measures, affine, found.image, found.probability, found.affine, self.pipeline.predict)
+        network = (found.image, found.answer, found.delivered, found.affine)
+        seen = observe(measures, affine, *network, self.pipeline.predict, self.limits.temperature)
         notes, doubts = ([text for text in ct.meta[key].split("; ") if text] for key in ("notes", "doubts"))
         if (wanted["seg"] or wanted["rtstruct"]) and study.scan.kind != "dicom":
             notes.append("no DICOM output: the input is no DICOM series")
         own = np.asarray(ct.meta["original_affine"])
-        study.result = results.Result(
-            study.name, study.scan, hu, affine, own, found, measures | seen, judge(seen, doubts), notes
-        )
+        doubts += [found.note] if found.note else []
+        doubts += self.limits.doubts(self.settings.weights, self.pipeline.grid)
+        verdict = judge(seen, self.limits, doubts)
+        study.result = results.Result(study.name, study.scan, hu, affine, own, found, measures | seen, verdict, notes)
 
     def _write(self, study: _Study) -> None:
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20

@@ -1,5 +1,6 @@
 """Verdicts on phantoms: their truth as the mask, and what goes wrong with masks and scans."""
 
+import hashlib
 import json
 
 import nibabel as nib
@@ -7,10 +8,21 @@ import numpy as np
 import pytest
 from scipy.ndimage import binary_dilation, gaussian_filter
 
-from scripts import quality
-from scripts.measures import measure
+from scripts.assessment import Limits, Verdict, measure, observe
+from scripts.assessment import judge as judged
+from scripts.assessment.observations import calibrated
+from scripts.assessment.verdict import CHECKS, DERIVED
 from scripts.phantom import make_phantom
-from scripts.quality import Verdict, judge, observe
+from scripts.provenance import BUNDLE
+
+LIMITS = Limits("", {}, 1.0, {
+    "front_of_middle_percent": (-7.0, None), "expected_dice": (0.98, None), "border_width_mm": (None, 2.2),
+    "second_look_dice": (0.96, None), "area_jump_percent": (None, 12.0), "corrected_percent": (None, 5.0),
+})  # fmt: skip
+
+
+def judge(observed, doubts=()):
+    return judged(observed, LIMITS, doubts)
 
 
 class Scene:
@@ -27,7 +39,9 @@ class Scene:
     def predict(self, slices):
         return 1 / (1 + np.exp(-40 * (slices - 0.75)))
 
-    def observe(self, mask=None, probability=None, hu=None, image=None, affine=None, predict=None, **arguments):
+    def observe(
+        self, mask=None, probability=None, hu=None, image=None, affine=None, predict=None, delivered=None, **arguments
+    ):
         mask = self.truth if mask is None else mask
         hu, affine = self.hu if hu is None else hu, self.affine if affine is None else affine
         image = self.image if image is None else image
@@ -35,8 +49,10 @@ class Scene:
             probability = mask.astype(np.float32)
             rim = binary_dilation(mask, np.ones((3, 3, 1))) & binary_dilation(~mask, np.ones((3, 3, 1)))
             probability[rim] = 0.02 + 0.96 * mask[rim]
+        delivered = mask.astype(np.float32) if delivered is None else delivered
         measured = measure(hu, mask, affine)
-        return observe(measured, affine, image, probability, affine, predict or self.predict, **arguments)
+        network = (image, probability, delivered, affine)
+        return observe(measured, affine, *network, predict or self.predict, **arguments)
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +103,7 @@ def test_a_scan_turned_front_to_back_is_reviewed(scene):
     turned = {"hu": scene.hu[:, ::-1], "image": scene.image[:, ::-1]}
     straight, back = scene.observe(), scene.observe(scene.truth[:, ::-1], **turned)
     assert back["front_of_middle_percent"] == pytest.approx(-straight["front_of_middle_percent"], abs=2)
-    limit = quality.LIMITS["front_of_middle_percent"][0]
+    limit = LIMITS.bounds["front_of_middle_percent"][0]
     assert has(judge({**back, "front_of_middle_percent": limit - 0.1}), "far back") and not has(
         judge({**back, "front_of_middle_percent": limit}), "back"
     )
@@ -145,7 +161,7 @@ def test_the_width_of_a_border_is_in_millimetres():
         p = np.clip(0.5 - distance / 12, 0, 1).astype(np.float32)[..., None].repeat(5, 2)
         affine = np.diag([pixel, pixel, 4.0, 1.0])
         measured = measure(np.full(p.shape, 60, np.float32), p >= 0.5, affine)
-        observed = observe(measured, affine, np.full(p.shape, 0.5, np.float32), p, affine)
+        observed = observe(measured, affine, np.full(p.shape, 0.5, np.float32), p, p, affine)
         assert observed["border_width_mm"] == pytest.approx(8, rel=0.04)
         both, total = (p * (p >= 0.5)).sum(), p.sum() + (p >= 0.5).sum()
         assert observed["expected_dice"] == pytest.approx(2 * both / total, rel=1e-3)
@@ -178,9 +194,9 @@ def test_noise_is_told(scene):
 
 def test_volumes_of_no_liver_are_reviewed(scene):
     verdict = judge(scene.observe(affine=scene.affine @ np.diag([1, 1, 0.2, 1])))
-    assert verdict.level == "review" and has(verdict, "liver found is small")
+    assert verdict.level == "review" and has(verdict, "liver is small")
     verdict = judge(scene.observe(affine=scene.affine @ np.diag([1.8, 1.8, 1, 1])))
-    assert verdict.level == "review" and has(verdict, "liver found is large")
+    assert verdict.level == "review" and has(verdict, "liver is large")
 
 
 def test_coarse_and_thick_voxels_are_reviewed(scene):
@@ -188,13 +204,13 @@ def test_coarse_and_thick_voxels_are_reviewed(scene):
     verdict = judge(scene.observe(affine=coarse))
     assert has(verdict, "Pixels of 5.1 mm") and has(verdict, "Slices 16.0 mm")
     sagittal = nib.affines.from_matvec(np.array([[0, 0, 8.0], [0, 3.4, 0], [3.4, 0, 0]]))  # S runs along the first axis
-    observed = observe(measure(scene.hu, scene.truth, scene.affine), sagittal, *[scene.image] * 2, scene.affine)
+    observed = observe(measure(scene.hu, scene.truth, scene.affine), sagittal, *[scene.image] * 3, scene.affine)
     assert (observed["pixel_spacing_mm"], observed["slice_spacing_mm"]) == pytest.approx((8.0, 3.4))
 
 
 def test_without_a_second_pass_nothing_is_said_of_one(scene):
     measured = measure(scene.hu, scene.truth, scene.affine)
-    observed = observe(measured, scene.affine, scene.image, scene.truth.astype(np.float16), scene.affine)
+    observed = observe(measured, scene.affine, scene.image, *[scene.truth.astype(np.float16)] * 2, scene.affine)
     assert observed["second_look_dice"] is None and judge(observed).level == "ok"
 
 
@@ -203,10 +219,66 @@ def test_a_network_that_contradicts_itself_is_rejected(scene):
     assert verdict.level == "reject" and has(verdict, "Dice 0.000")
 
 
-def test_every_limit_has_its_words():
-    for name, (low, high) in {**quality.PLAUSIBLE, **quality.LIMITS}.items():
-        below, above = quality.REASONS[name]
-        assert (low is None or below) and (high is None or above), name
+def test_every_limit_has_its_words_and_a_derived_one_its_bound():
+    shipped = Limits.load()
+    for check in CHECKS:
+        assert (check.low is None or check.below) and (check.high is None or check.above), check.name
+        low, high = shipped.bounds.get(check.name, (None, None))
+        assert (check.low == DERIVED) == (low is not None) and (check.high == DERIVED) == (high is not None), check.name
+
+
+def test_the_shipped_limits_are_of_the_shipped_weights_and_the_configs_grid():
+    config = json.loads((BUNDLE / "configs" / "inference.json").read_text())
+    grid = {name: config[name] for name in ("pixel_size", "slice_step", "slab")}
+    limits = Limits.load()
+    assert limits.doubts(hashlib.sha256((BUNDLE / "models" / "model.pt").read_bytes()).hexdigest(), grid) == []
+    assert has(Verdict("review", tuple(limits.doubts("other", grid))), "weights", "derive")
+    assert has(Verdict("review", tuple(limits.doubts(limits.weights, grid | {"slab": 9.0}))), "grid", "derive")
+
+
+def test_what_the_steps_after_the_network_changed_is_judged(scene):
+    """The mask that is delivered has a part that the network never saw: 93 ml in the place of the spleen."""
+    delivered = scene.truth.copy()
+    delivered[20:32, 20:34, 8:14] = True
+    probability = scene.truth.astype(np.float32)
+    observed = scene.observe(delivered, probability=probability)
+    added = 12 * 14 * 6 / np.count_nonzero(delivered)
+    assert observed["corrected_percent"] == pytest.approx(100 * added)
+    assert observed["expected_dice"] == pytest.approx(2 * scene.truth.sum() / (scene.truth.sum() + delivered.sum()))
+    assert judge(observed).level != "ok" and has(judge(observed), "three-dimensional steps changed")
+
+
+def test_a_temperature_makes_the_network_less_sure_but_changes_no_mask(scene):
+    sure, modest = scene.observe(), scene.observe(temperature=3.0)
+    assert modest["expected_dice"] < sure["expected_dice"] == modest["uncalibrated_expected_dice"]
+    assert calibrated(np.float32([0.5, 0.9, 0.0, 1.0]), 2.0) == pytest.approx([0.5, 0.75, 0.001, 0.999], abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    "name, low, high",
+    [
+        ("volume_ml", 500, 3500), ("hu_median", 25, 170), ("hu_sd", None, 60), ("hu_saturated_percent", None, 25),
+        ("pixel_spacing_mm", None, 3.5), ("slice_spacing_mm", None, 12), ("right_of_middle_percent", 0, None),
+        ("elsewhere_percent", None, 3), ("noise_of_window_percent", None, 10),
+    ],
+)  # fmt: skip
+def test_what_is_plausible_ends_where_it_says(scene, name, low, high):
+    good = scene.observe()
+    for limit, beyond in ((low, -1e-3), (high, 1e-3)):
+        if limit is not None:
+            assert judge({**good, name: limit}).level == "ok"
+            assert judge({**good, name: limit + beyond}).level == "review"
+
+
+@pytest.mark.parametrize("name, least", [("expected_dice", 0.8), ("second_look_dice", 0.7)])
+def test_what_is_hopeless_is_rejected_from_where_it_says(scene, name, least):
+    good = scene.observe()
+    assert judge({**good, name: least}).level == "review" and judge({**good, name: least - 1e-3}).level == "reject"
+
+
+def test_no_liver_ends_at_50_ml(scene):
+    good = scene.observe()
+    assert judge({**good, "volume_ml": 49.9}).level == "reject" and judge({**good, "volume_ml": 50.0}).level == "review"
 
 
 def test_an_observation_that_is_not_a_number_is_never_ok(scene):
