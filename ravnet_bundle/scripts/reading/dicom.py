@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
 import re
 import warnings
@@ -29,6 +30,8 @@ from pydicom.uid import (
 
 from .archives import Member
 from .errors import CTError, one_reason
+
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # what it finds wrong is said here, in one line
 
 MULTIFRAME = (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 NO_SLICES = ("LOCALIZER", "MIP", "PROJECTION IMAGE", "SCREEN SAVE", "DOSE_INFO")  # in ImageType
@@ -64,7 +67,7 @@ class Slice(NamedTuple):
 
 @contextmanager
 def quiet_pydicom(file: Path | Member, reason: str) -> Iterator[None]:
-    """Turns what pydicom raises into one line about `file`, and silences what it warns of and logs."""
+    """Turns what pydicom raises into one line about `file`, and silences what it warns of."""
     with one_reason(file, reason), disable_value_validation(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
