@@ -9,8 +9,9 @@ import re
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, TypeVar
 
 import pydicom
 from pydicom._uid_dict import UID_dictionary
@@ -42,6 +43,9 @@ TAGS = (
     "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "NumberOfFrames",
     "RescaleSlope", "RescaleIntercept", "RescaleType", "LossyImageCompression",
 )  # fmt: skip
+
+
+T = TypeVar("T")
 
 
 class Slice(NamedTuple):
@@ -130,22 +134,26 @@ def as_slice(file: Path | Member, found: pydicom.Dataset) -> Slice | str:
             return "colour image"
         return Slice(
             file,
-            str(found.get("PatientID") or ""),
-            str(found.get("StudyInstanceUID") or ""),
-            str(found.get("SeriesInstanceUID") or ""),
+            *(_shared(str(found.get(name) or "")) for name in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")),
             _whole(found.get("SeriesNumber")),
             (_whole(found.get("AcquisitionNumber")), _whole(found.get("TemporalPositionIdentifier"))),
             _whole(found.get("InstanceNumber")) or 0,
             kind in MULTIFRAME or (_whole(found.get("NumberOfFrames")) or 1) > 1,
-            (int(found.get("Columns") or 0), int(found.get("Rows") or 0)),
-            _floats(found, "PixelSpacing", 2)[::-1],
-            _floats(found, "ImageOrientationPatient", 6),
+            _shared((int(found.get("Columns") or 0), int(found.get("Rows") or 0))),
+            _shared(_floats(found, "PixelSpacing", 2)[::-1]),
+            _shared(_floats(found, "ImageOrientationPatient", 6)),
             _floats(found, "ImagePositionPatient", 3),
             int(found.get("BitsAllocated") or 16),
-            UID(found.file_meta.TransferSyntaxUID),
+            _shared(UID(found.file_meta.TransferSyntaxUID)),
             found.get("LossyImageCompression") == "01",
             str(found.get("RescaleType") or "HU").upper() in ("HU", "US", "HU_MOD"),
         )
+
+
+@lru_cache
+def _shared(value: T) -> T:
+    """An equal value that is there already: a cohort has millions of slices."""
+    return value
 
 
 def _whole(value: object) -> int | None:
