@@ -180,6 +180,38 @@ def test_a_zip_is_read_where_it_is_and_nothing_is_unpacked(phantom, tmp_path, mo
     assert load(tmp_path / "study.zip").shape == phantom.image.shape
 
 
+def test_what_is_refused_in_a_zip_goes_by_the_zip(phantom, tmp_path):
+    files = write_series(phantom.image, phantom.affine, tmp_path / "ct")
+    with zipfile.ZipFile(tmp_path / "study.zip", "w") as archive:
+        for n, file in enumerate(files):
+            archive.writestr(f"deep/{file.name}", file.read_bytes()[: 300 if n % 2 else None])
+    found = find([tmp_path / "study.zip"])
+    assert {source for source, _ in found.refused} == {str(tmp_path / "study.zip")}  # which decides on the shard
+    assert [f"study.zip: deep/IM000{n}: " in line for n, (_, line) in zip((1, 3, 5), found.refused)] == [True] * 3
+    assert len(found.refused) == 4 and found.refused[3][1].endswith(
+        "study.zip: 5 more files in it cannot be read either."
+    )
+
+
+def test_each_slice_is_opened_once_to_be_found_and_once_to_be_read(phantom, tmp_path, monkeypatch):
+    files = write_series(phantom.image, phantom.affine, tmp_path / "ct")
+    parsed = []
+    plain = pydicom.dcmread
+    monkeypatch.setattr("pydicom.dcmread", lambda *given, **more: parsed.append(given) or plain(*given, **more))
+    (scan,) = find([tmp_path / "ct"]).scans
+    check_header(scan)
+    load_scan(scan)
+    assert len(parsed) == 2 * len(files)
+
+
+def test_a_slice_that_changes_between_finding_and_reading_is_refused(phantom, tmp_path):
+    files = write_series(phantom.image, phantom.affine, tmp_path / "ct")
+    (scan,) = find([tmp_path / "ct"]).scans
+    rewrite(files[4], ImagePositionPatient=["0", "0", "1000"])
+    with pytest.raises(CTError, match="changed while it was read"):
+        load_scan(scan)
+
+
 def test_slices_are_in_the_order_of_the_volume(phantom, tmp_path):
     files = write_series(phantom.image, phantom.affine, tmp_path / "ct")
     (scan,) = find([tmp_path / "ct"]).scans

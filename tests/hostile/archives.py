@@ -62,11 +62,11 @@ def _(folder):
     return pack(folder / "ct.zip", [(f"IM{n}", content[132:]) for n, content in enumerate(slices(folder))])
 
 
-@read("zip of JPEG-compressed DICOM")
+@read("zip of DICOM compressed by JPEG-LS")
 def _(folder):
     files = write_series(ct(), AFFINE, folder / "dicom")
     for file in files:
-        compress(file, "JPEGLosslessProcess14_1")
+        compress(file, "JPEGLSLossless")
     path = pack(folder / "ct.zip", [(file.name, file.read_bytes()) for file in files])
     shutil.rmtree(folder / "dicom")
     return path
@@ -79,9 +79,9 @@ def _(folder):
     return pack(folder / "ct.zip", [(f"study/IM{n}", content) for n, content in enumerate(contents)])
 
 
-@refused("zip of 5000 damaged DICOM files", "ct.zip: 4997 more files in it cannot be read either.")
+@refused("zip of 300 damaged DICOM files", "ct.zip: 297 more files in it cannot be read either.")
 def _(folder):
-    return pack(folder / "ct.zip", [(f"IM{n}", bytes(128) + b"DICM" + b"\xff" * 40) for n in range(5000)])
+    return pack(folder / "ct.zip", [(f"IM{n}", bytes(128) + b"DICM" + b"\xff" * 40) for n in range(300)])
 
 
 @refused("zip of a NIfTI", "images in a zip are not read: unpack it")

@@ -180,6 +180,7 @@ for what, says, make in (
     ("a mask of -100 and 100", "mask", lambda: np.where(ct() > 0, 100, -100).astype(np.int16)),
     ("an MR's values", "not HU", lambda: np.clip(ct() + 1000, 0, None) * 2),
     ("an MR's values, some negative", "an MR or a PET", lambda: ((ct() + 1000) * 1.5 - 30).astype(np.int16)),
+    ("a skull's values, as of a head", "a CT of the head", lambda: skull()),
     ("an MR of mean 0 and deviation 1", "normalised", lambda: ((ct() + 500) / 450).astype("f4")),
     ("a PET's values", "not HU", lambda: np.maximum(0, ct() / 50).astype("f4")),
     ("values from 0 to 1", "not HU", lambda: ((ct() + 1100.0) / 2000).astype("f4")),
@@ -201,6 +202,12 @@ for what, note, make, changed in (
     ("a window of -40 to 160 HU", "", lambda: ct().clip(-40, 160), True),
 ):
     read(f"NIfTI with {what}", note, changed)(lambda folder, make=make: save(folder / "ct.nii.gz", make()))
+
+
+def skull() -> np.ndarray:
+    image = ct()
+    image[:, :, 3:] += np.where(image[:, :, 3:] > -20, 600, 0).astype(np.int16)
+    return image
 
 
 def padded(value: int) -> np.ndarray:

@@ -17,7 +17,6 @@ CASES = table.cases
 
 for name, syntax in (
     ("JPEG Lossless", "JPEGLosslessProcess14_1"),
-    ("JPEG-LS", "JPEGLSLossless"),
     ("JPEG 2000", "JPEG2000Lossless"),
     ("RLE", "RLELossless"),
 ):

@@ -31,6 +31,13 @@ for what, change in (
     read(f"DICOM folder with {what}", ONE_BY_ONE)(lambda folder, change=change: series(folder, change)[0].parent)
 
 
+@refused("DICOM folder with a SeriesInstanceUID for every second slice, and one missing", "a gap between -252.0 and")
+def _(folder):
+    files = series(folder, lambda z, ds: setattr(ds, "SeriesInstanceUID", f"1.2.{z % 2}"))
+    files[5].unlink()
+    return files[0].parent
+
+
 def phases(folder, number):
     """Two acquisitions of all slices, with other pixels, under one series."""
     files = series(folder, lambda z, ds: setattr(ds, "AcquisitionNumber", number(z, 1)))

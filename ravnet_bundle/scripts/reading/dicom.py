@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
 import re
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple, TypeVar
 
 import pydicom
 from pydicom._uid_dict import UID_dictionary
@@ -30,6 +32,8 @@ from pydicom.uid import (
 from .archives import Member
 from .errors import CTError, one_reason
 
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # what it finds wrong is said here, in one line
+
 MULTIFRAME = (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 NO_SLICES = ("LOCALIZER", "MIP", "PROJECTION IMAGE", "SCREEN SAVE", "DOSE_INFO")  # in ImageType
 SLICE = 2**26  # bytes of the largest file that is looked into: a slice of 4096 x 4096 has half of it
@@ -39,6 +43,9 @@ TAGS = (
     "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "NumberOfFrames",
     "RescaleSlope", "RescaleIntercept", "RescaleType", "LossyImageCompression",
 )  # fmt: skip
+
+
+T = TypeVar("T")
 
 
 class Slice(NamedTuple):
@@ -64,7 +71,7 @@ class Slice(NamedTuple):
 
 @contextmanager
 def quiet_pydicom(file: Path | Member, reason: str) -> Iterator[None]:
-    """Turns what pydicom raises into one line about `file`, and silences what it warns of and logs."""
+    """Turns what pydicom raises into one line about `file`, and silences what it warns of."""
     with one_reason(file, reason), disable_value_validation(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -127,22 +134,26 @@ def as_slice(file: Path | Member, found: pydicom.Dataset) -> Slice | str:
             return "colour image"
         return Slice(
             file,
-            str(found.get("PatientID") or ""),
-            str(found.get("StudyInstanceUID") or ""),
-            str(found.get("SeriesInstanceUID") or ""),
+            *(_shared(str(found.get(name) or "")) for name in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")),
             _whole(found.get("SeriesNumber")),
             (_whole(found.get("AcquisitionNumber")), _whole(found.get("TemporalPositionIdentifier"))),
             _whole(found.get("InstanceNumber")) or 0,
             kind in MULTIFRAME or (_whole(found.get("NumberOfFrames")) or 1) > 1,
-            (int(found.get("Columns") or 0), int(found.get("Rows") or 0)),
-            _floats(found, "PixelSpacing", 2)[::-1],
-            _floats(found, "ImageOrientationPatient", 6),
+            _shared((int(found.get("Columns") or 0), int(found.get("Rows") or 0))),
+            _shared(_floats(found, "PixelSpacing", 2)[::-1]),
+            _shared(_floats(found, "ImageOrientationPatient", 6)),
             _floats(found, "ImagePositionPatient", 3),
             int(found.get("BitsAllocated") or 16),
-            UID(found.file_meta.TransferSyntaxUID),
+            _shared(UID(found.file_meta.TransferSyntaxUID)),
             found.get("LossyImageCompression") == "01",
             str(found.get("RescaleType") or "HU").upper() in ("HU", "US", "HU_MOD"),
         )
+
+
+@lru_cache
+def _shared(value: T) -> T:
+    """An equal value that is there already: a cohort has millions of slices."""
+    return value
 
 
 def _whole(value: object) -> int | None:

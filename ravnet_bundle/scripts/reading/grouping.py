@@ -23,6 +23,10 @@ UNREAD = (
 )  # fmt: skip
 
 
+SAME_PLACE = 0.01  # mm
+LEAST, NEARLY = 4, 0.9  # slices, and the share of their distances that are alike, to take groups for one series
+
+
 class Series(NamedTuple):
     """One series' slices, lowest along their normal first."""
 
@@ -123,7 +127,7 @@ def evenly_spaced(slices: Sequence[Slice]) -> bool:
     if len(slices) < 2 or any(not one.position or not one.directions for one in slices):
         return False
     gaps = np.diff(np.sort(_heights(slices)))
-    return bool(gaps.min() > 0.01 and np.ptp(gaps) <= tolerance(gaps))
+    return bool(gaps.min() > SAME_PLACE and np.ptp(gaps) <= tolerance(gaps))
 
 
 def tolerance(gaps: np.ndarray) -> float:
@@ -139,8 +143,8 @@ def _heights(slices: Sequence[Slice]) -> np.ndarray:
 def _joined(groups: list[list[Slice]]) -> list[tuple[list[Slice], tuple[str, ...]]]:
     """Groups of slices; those that only together are one series are one, with a note.
 
-    That is: of one folder, patient, series number and grid; each at its own places, which are evenly spaced together;
-    and a group has no UID or is a single slice, or they lie between each other.
+    That is: of one folder, patient, series number and grid; each at its own places, which are evenly spaced together,
+    but for a few that are missing; and a group has no UID or is a single slice, or they lie between each other.
     """
     alike = defaultdict(list)
     for slices in groups:
@@ -150,13 +154,21 @@ def _joined(groups: list[list[Slice]]) -> list[tuple[list[Slice], tuple[str, ...
     result = []
     for several in alike.values():
         together = [one for slices in several for one in slices]
-        if len(several) > 1 and evenly_spaced(together) and _in_pieces(several, together):
+        if len(several) > 1 and _nearly_even(together) and _in_pieces(several, together):
             uids = {"Study": {one.study for one in together}, "Series": {one.series for one in together}}
             names = " and ".join(f"{level}InstanceUID" for level, found in uids.items() if len(found) > 1)
             result.append((together, (f"slices of several {names} taken as one series, by their places",)))
         else:
             result += [(slices, ()) for slices in several]
     return result
+
+
+def _nearly_even(slices: list[Slice]) -> bool:
+    if len(slices) < LEAST:
+        return False
+    gaps = np.diff(np.sort(_heights(slices)))
+    usual = np.abs(gaps - np.median(gaps)) <= tolerance(gaps)
+    return bool(gaps.min() > SAME_PLACE and usual.mean() >= NEARLY)
 
 
 def _in_pieces(several: list[list[Slice]], together: list[Slice]) -> bool:
@@ -183,7 +195,7 @@ def trouble(slices: Sequence[Slice]) -> str:
     heights = _heights(slices)
     gaps = np.diff(heights)
     usual = float(np.median(gaps))
-    doubled = [f"{lower:.1f}" for lower, gap in zip(heights, gaps) if gap < 0.01]
+    doubled = [f"{lower:.1f}" for lower, gap in zip(heights, gaps) if gap < SAME_PLACE]
     wide = [f"{lower:.1f} and {upper:.1f}" for lower, upper in pairwise(heights) if upper - lower > 1.5 * usual > 0]
     texts = []
     if doubled:

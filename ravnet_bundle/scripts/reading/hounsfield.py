@@ -78,9 +78,9 @@ class Hounsfield:
             raise CTError(f"{found} are not HU; damaged, or of another byte order? Export it again.")
         if self.soft < 0.02 * total:
             share = f"{self.soft / total:.1%}" if self.soft else "no value"
-            twice = " was the rescale applied twice?" if self.padded else ""
+            advice = "was the rescale applied twice? Give" if self.padded else "give"
             raise CTError(
-                f"{found}, {share} between {low:g} and {high:g} HU, soft tissue;{twice} Give a CT of the trunk in HU."
+                f"{found}, {share} between {low:g} and {high:g} HU, soft tissue; {advice} a CT of the trunk in HU."
             )
         if self.highest - self.lowest < SPREAD or len(self.greys) < GREYS:
             raise CTError(f"{found} are too few or too close: a mask or a normalised image? Give a CT in HU.")
