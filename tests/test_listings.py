@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from monai.bundle import run
 from studies import BUNDLE
 
 from scripts.datasets import DataError, training_scans
-from scripts.reading import find
+from scripts.reading import CTError, find
+from scripts.reading.geometry import check_claim
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -121,3 +123,11 @@ def test_what_is_logged_of_an_error_that_is_told_is_left_out(tmp_path, monkeypat
     with pytest.raises(RuntimeError):
         run(config_file=str(BUNDLE / "configs" / "inference.json"), **folders)
     assert [record.getMessage() for record in seen if record.exc_info] == []
+
+
+@pytest.mark.parametrize(("times", "refused"), [(190, False), (210, True)])
+def test_a_packed_ct_is_no_emptier_than_cts_are(times, refused, tmp_path):
+    """Of CTs of more than 64 MB; air packs by 1000."""
+    claimed = 2**27
+    with pytest.raises(CTError, match="no CT is as empty") if refused else nullcontext():
+        check_claim(claimed, claimed // times, True, tmp_path)

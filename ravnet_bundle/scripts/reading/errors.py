@@ -70,5 +70,4 @@ def _told(error: object) -> CTError | DataError | None:
 
 def _is_news(record: logging.LogRecord) -> bool:
     """Whether a log record is not about what the hook is going to say."""
-    held = record.args if isinstance(record.args, tuple) else ()
-    return not any(_told(one) for one in (*(record.exc_info or ()), *held))
+    return record.levelno < logging.ERROR or _told(sys.exc_info()[1]) is None
