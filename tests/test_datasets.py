@@ -8,7 +8,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from scripts.datasets import IRCADB, RepairHeaderd, lits_patient, training_scans
+from scripts.datasets import IRCADB, DataError, RepairHeaderd, lits_patient, training_scans
 from scripts.phantom import make_phantom
 
 PARTS = ("training", "validation", "test")
@@ -153,7 +153,7 @@ def test_a_split_depends_on_its_seed_alone(tmp_path):
 def test_fewer_than_three_patients_are_refused(tmp_path):
     for name in ("one", "two"):
         images_and_labels(tmp_path, [name])
-        with pytest.raises(ValueError, match="too few patients to train with: at least three"):
+        with pytest.raises(DataError, match="too few patients to train with: at least three"):
             training_scans(tmp_path)
     images_and_labels(tmp_path, ["three"])
     assert sizes(training_scans(tmp_path)) == (1, 1, 1)
@@ -165,12 +165,12 @@ def test_a_folder_without_labelled_scans_is_refused_with_the_layouts_named(conte
         decathlon(tmp_path, training=["./imagesTr/1.nii.gz"])
     elif content == "images alone":
         touch(tmp_path, "imagesTr/1.nii.gz", "volume-1.nii")
-    with pytest.raises(FileNotFoundError, match=r"no labelled scans in .*: expected dataset.json .*, volume-N.nii"):
+    with pytest.raises(DataError, match=r"no labelled scans in .*: expected dataset.json .*, volume-N.nii"):
         training_scans(tmp_path)
 
 
 def test_a_folder_that_is_missing_is_refused_with_the_option_named(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no such folder: .*nowhere.*--dataset_dir"):
+    with pytest.raises(DataError, match="no such folder: .*nowhere.*--dataset_dir"):
         training_scans(tmp_path / "nowhere")
 
 
@@ -178,7 +178,7 @@ def test_a_folder_that_is_missing_is_refused_with_the_option_named(tmp_path):
 def test_a_listed_file_that_is_missing_is_named(kind, tmp_path):
     decathlon(tmp_path, training=[1, 2, 3], validation=[4])
     (tmp_path / kind / "4.nii.gz").unlink()
-    with pytest.raises(FileNotFoundError, match=f"lists a file that does not exist: .*{kind}/4.nii.gz"):
+    with pytest.raises(DataError, match=f"lists a file that does not exist: .*{kind}/4.nii.gz"):
         training_scans(tmp_path)
 
 
@@ -259,20 +259,20 @@ def test_an_ircadb_volume_with_an_identity_affine_gets_its_spacing_back(name, ca
 )
 def test_an_identity_affine_of_unknown_spacing_is_refused(name, depth):
     volume = scan(empty_volume(depth), torch.eye(4), name)
-    with pytest.raises(ValueError, match=f"{name.removesuffix('.nii')}: an identity affine .* Leave it out"):
+    with pytest.raises(DataError, match=f"{name.removesuffix('.nii')}: an identity affine .* Leave it out"):
         repair(volume, volume.clone())
 
 
 def test_image_and_label_on_two_grids_are_refused(phantom):
     image, label, affine = phantom
-    with pytest.raises(ValueError, match=r"volume-99: image \(1, 48, 48, 10\) and label \(1, 48, 48, 9\)"):
+    with pytest.raises(DataError, match=r"volume-99: image \(1, 48, 48, 10\) and label \(1, 48, 48, 9\)"):
         repair(scan(image, affine), scan(label[..., :9], affine))
 
 
 def test_a_label_stored_along_other_axes_is_refused(phantom):
     image, label, affine = phantom
     turned = torch.diag(torch.tensor([-1.0, -1, 1, 1], dtype=torch.float64)) @ affine
-    with pytest.raises(ValueError, match="volume-99: label along .*: resample the label"):
+    with pytest.raises(DataError, match="volume-99: label along .*: resample the label"):
         repair(scan(image, affine), scan(label, turned))
 
 

@@ -137,6 +137,7 @@ def test_it_runs_from_elsewhere_with_resampling(data, tmp_path):
     assert done.returncode == 0, done.stderr
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["lits.csv", "paper.csv", "summary.json"]
     assert "lits_dice:" in done.stdout + done.stderr
+    assert f"Restored all variables from {data / 'model.pt'}" in done.stdout + done.stderr  # which weights are judged
 
 
 def test_a_checkpoint_of_another_network_is_refused(data, tmp_path):

@@ -48,10 +48,11 @@ def computing(monkeypatch, compute) -> None:
     """Has studies computed by a function of the CT."""
 
     class Computing:
-        predict = coarse().predict
-
         def __call__(self, ct):
             return compute(ct)
+
+        def __getattr__(self, name):
+            return getattr(coarse(), name)
 
     monkeypatch.setattr(f"{STUDIES}.Pipeline", lambda **overrides: Computing())
 

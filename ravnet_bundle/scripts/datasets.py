@@ -29,6 +29,10 @@ IRCADB = (
 )  # fmt: skip
 
 
+class DataError(ValueError):
+    """A data set that cannot be used as it is; its text is one line that says what to do."""
+
+
 def training_scans(
     dataset_dir: str, seed: int = 0, test_share: float = 0.2, validation_share: float = 0.2
 ) -> dict[str, list[dict[str, str]]]:
@@ -36,9 +40,9 @@ def training_scans(
 
     Layouts: Medical Segmentation Decathlon (`dataset.json`); LiTS (`volume-N.nii[.gz]` with `segmentation-N.nii[.gz]`,
     at any depth); `imagesTr/` and `labelsTr/` with equal file names, but for nnU-Net's `_0000` at the end of an
-    image's. A split that the data set brings is kept ("validation" and "test" with labels in `dataset.json`); what it
-    lacks is drawn from the training part, seeded and by patient: the paper's 80/20, and 20 % of the training part for
-    validation.
+    image's, which its `dataset.json` (version 1) leaves out. A split that the data set brings is kept ("validation" and
+    "test" with labels in `dataset.json`); what it lacks is drawn from the training part, seeded and by patient: the
+    paper's 80/20, and 20 % of the training part for validation.
 
     Args:
         dataset_dir: the folder.
@@ -49,27 +53,23 @@ def training_scans(
         items `{"image": path, "label": path, "patient": name}`; patient as listed, else LiTS's, else the file's name.
 
     Raises:
-        FileNotFoundError: where the folder, or labelled scans in it, or a file that it lists, cannot be found.
-        ValueError: where none is left to choose the weights by.
+        DataError: where the folder, or labelled scans in it, or a file that it lists, cannot be found; where none is
+            left to choose the weights by; where a patient is listed in two parts.
     """
     folder = Path(dataset_dir)
     if not folder.is_dir():
-        raise FileNotFoundError(f"no such folder: {folder}. Name your data with --dataset_dir.")
+        raise DataError(f"no such folder: {folder}. Name your data with --dataset_dir.")
     found = _decathlon(folder) or {"training": _lits(folder) or _images_and_labels(folder)}
     if not any(found.values()):
-        raise FileNotFoundError(
+        raise DataError(
             f"no labelled scans in {folder}: expected dataset.json (Decathlon), volume-N.nii with segmentation-N.nii "
             "(LiTS), or imagesTr/ with labelsTr/."
         )
-    for item in (item for part in found.values() for item in part):
-        for key in ("image", "label"):
-            if not Path(item[key]).exists():
-                raise FileNotFoundError(f"{folder} lists a file that does not exist: {item[key]}")
     for part, share in (("test", test_share), ("validation", validation_share)):
         if not found.get(part):
             found[part], found["training"] = _draw(found["training"], share, seed)
     if found["training"] and not found["validation"]:
-        raise ValueError(
+        raise DataError(
             f"{folder} has too few patients to train with: at least three, to learn from, to choose the weights by and "
             'to test with; or list "training" and "validation" in dataset.json.'
         )
@@ -132,17 +132,57 @@ def _decathlon(folder: Path) -> dict[str, list[dict[str, str]]] | None:
     listing = folder / "dataset.json"
     if not listing.exists():
         return None
-    content = json.loads(listing.read_text())
+    try:
+        content = json.loads(listing.read_text("utf-8-sig"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise DataError(f"{listing}: cannot be read as JSON: {' '.join(str(error).split())}.") from error
+    if not isinstance(content, Mapping):
+        raise DataError(f'{listing}: a {type(content).__name__}, expected {{"training": [...]}}, as in the Decathlon.')
     if "training" not in content:  # nnU-Net's, which lists no files
         return None
-    return {
-        part: [
-            _item(folder / entry["image"], folder / entry["label"], entry.get("patient"))
-            for entry in content.get(part, ())
-            if isinstance(entry, Mapping) and "label" in entry  # the Decathlon's own test part has no labels
-        ]
-        for part in ("training", "validation", "test")
-    }
+    parts = {part: _part(folder, content, part) for part in ("training", "validation", "test")}
+    sides: dict[str, str] = {}
+    for part, items in parts.items():
+        for item in items:
+            if sides.setdefault(item["patient"], part) != part:
+                where = f'in "{sides[item["patient"]]}" and in "{part}"'
+                raise DataError(f"{listing}: patient {item['patient']} is listed {where}: keep each in one part.")
+    return parts
+
+
+def _part(folder: Path, content: Mapping, part: str) -> list[dict[str, str]]:
+    """The labelled scans of a part; the Decathlon's own test part has no labels, and is a list of names."""
+    entries, listing = content.get(part) or (), folder / "dataset.json"
+    if not isinstance(entries, Sequence) or isinstance(entries, str):
+        raise DataError(f'{listing}: "{part}" is no list; expected [{{"image": ..., "label": ...}}, ...].')
+    items = []
+    for number, entry in enumerate(entries):
+        if isinstance(entry, str) or (isinstance(entry, Mapping) and "label" not in entry and part != "training"):
+            continue
+        if not isinstance(entry, Mapping) or not all(isinstance(entry.get(key), str) for key in ("image", "label")):
+            raise DataError(f'{listing}: entry {number} of "{part}" has no "image" and "label", each a path.')
+        image, label = folder / entry["image"], folder / entry["label"]
+        if not image.exists():  # nnU-Net's version 1 leaves out the channel, which is in the file's name
+            ending = image.name[len(scan_name(image)) :]
+            channel = image.with_name(f"{scan_name(image)}_0000{ending}")
+            image = channel if channel.exists() else image
+        for file in (image, label):
+            if not file.exists():
+                raise DataError(f"{folder} lists a file that does not exist: {file}")
+        items.append(_item(image, label, entry.get("patient")))
+    return items
+
+
+def is_label(path: Path) -> bool:
+    """Whether a file lies where data sets keep masks: TotalSegmentator, nnU-Net, the Decathlon, LiTS and KiTS."""
+    folder, name = path.parent, scan_name(path)
+    if folder.name.startswith("labels"):
+        return folder.with_name(folder.name.replace("labels", "images")).is_dir()
+    if re.fullmatch(r"segmentation-\d+", name):
+        return True
+    beside = folder / "imaging" if name == "segmentation" else folder.parent / "ct"
+    known = name == "segmentation" or folder.name == "segmentations"
+    return known and any(Path(f"{beside}{ending}").exists() for ending in IMAGES)
 
 
 def _lits(folder: Path) -> list[dict[str, str]]:
@@ -192,7 +232,7 @@ class RepairHeaderd(MapTransform):
         keys: image and label, `(1, X, Y, Z)` each.
 
     Raises:
-        ValueError: grids that differ, or a spacing that is wrong and unknown.
+        DataError: grids that differ, or a spacing that is wrong and unknown.
     """
 
     def __init__(self, keys: KeysCollection):
@@ -204,11 +244,11 @@ class RepairHeaderd(MapTransform):
         image, label = result[self.image_key], result[self.label_key]
         name = scan_name(image.meta.get("filename_or_obj", "a scan without a file name"))
         if image.shape != label.shape:
-            raise ValueError(f"{name}: image {tuple(image.shape)} and label {tuple(label.shape)} are not on one grid.")
+            raise DataError(f"{name}: image {tuple(image.shape)} and label {tuple(label.shape)} are not on one grid.")
         if not torch.allclose(image.affine, label.affine, atol=1e-2):
             axes = [nib.aff2axcodes(volume.affine.numpy()) for volume in (image, label)]
             if axes[0] != axes[1] and not is_identity(label.affine) and not is_identity(image.affine):
-                raise ValueError(f"{name}: label along {axes[1]}, image along {axes[0]}: resample the label.")
+                raise DataError(f"{name}: label along {axes[1]}, image along {axes[0]}: resample the label.")
             logger.warning("%s: the label's affine differs from the image's and takes its place", name)
         affine = self.known_spacing(name, image)
         if left_of_body(image, label > 0, affine) > 10:
@@ -225,7 +265,7 @@ class RepairHeaderd(MapTransform):
         number = re.search(r"(\d+)$", name.removesuffix("_0000"))
         patient = int(number[1]) - 27 if number else 0
         if not 1 <= patient <= len(IRCADB) or IRCADB[patient - 1][2] != shape[2]:
-            raise ValueError(f"{name}: an identity affine on a 512 x 512 grid: its spacing is not known. Leave it out.")
+            raise DataError(f"{name}: an identity affine on a 512 x 512 grid: its spacing is not known. Leave it out.")
         pixel, spacing, _ = IRCADB[patient - 1]
         logger.warning("%s: identity affine; %g x %g x %g mm from 3D-IRCADb's table", name, pixel, pixel, spacing)
         return torch.diag(torch.tensor([-pixel, -pixel, spacing, 1.0], dtype=affine.dtype))

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from ..datasets import IMAGES
+from ..datasets import IMAGES, DataError
 
 
 class CTError(ValueError):
@@ -43,17 +43,31 @@ def one_reason(path: Path, reason: str = f"truncated, or not {', '.join(IMAGES)}
 
 
 def one_line_errors() -> None:
-    """Makes an uncaught `CTError`, however deeply MONAI wrapped it, end the process with its one line (exit code 1)."""
+    """Makes an uncaught `CTError` or `DataError`, however deeply MONAI wrapped it, end the process with its one line.
+
+    The exit code is 1. What MONAI and Ignite log of the same error, with its traceback, is left out.
+    """
     traceback_hook = sys.__excepthook__
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-        cause: BaseException | None = error
-        while cause is not None and not isinstance(cause, CTError):
-            cause = cause.__cause__ or cause.__context__
-        if cause is None:
+        if (cause := _told(error)) is None:
             traceback_hook(kind, error, trace)
         else:
             print(f"error: {cause}", file=sys.stderr)
 
     sys.excepthook = hook
-    logging.getLogger("ignite.engine.engine").setLevel(logging.CRITICAL)  # it logs what the hook is about to say
+    stats = logging.getLogger("monai.handlers.StatsHandler")  # it has a handler of its own
+    for place in (stats, *logging.getLogger().handlers):
+        place.addFilter(_is_news)
+
+
+def _told(error: object) -> CTError | DataError | None:
+    """The error of ours that another one comes from."""
+    while isinstance(error, BaseException) and not isinstance(error, (CTError, DataError)):
+        error = error.__cause__ or error.__context__
+    return error if isinstance(error, (CTError, DataError)) else None
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Whether a log record is not about what the hook is going to say."""
+    return record.levelno < logging.ERROR or _told(sys.exc_info()[1]) is None

@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import logging
 import os
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
-from ..datasets import IMAGES, is_dicom, scan_name
+from ..datasets import IMAGES, is_dicom, is_label, scan_name
 from .archives import Member, members
 from .dicom import read_slice
 from .errors import CTError, one_line, one_reason
@@ -119,9 +119,11 @@ def _lines(path: Path) -> list[str]:
 def _held(path: Path, series: str | int | None) -> Iterator[Found]:
     """The parts of one file's or folder's `Found`."""
     if path.is_dir():
-        dicom, errors = [], []
+        dicom, errors, masks = [], [], Counter()
         for file in _files(path, errors):
-            if _is_image(file):
+            if _is_image(file) and is_label(file):
+                masks[file.parent] += 1
+            elif _is_image(file):
                 yield _image(file)
             elif _is_zip(file):
                 yield _zip(file, series)
@@ -129,6 +131,7 @@ def _held(path: Path, series: str | int | None) -> Iterator[Found]:
                 dicom.append(file)
         yield _dicom(dicom, path, series)
         yield from (_refused(Path(error.filename), error) for error in errors)
+        yield Found((), (), tuple(one_line(f"{folder}: {number} masks set aside") for folder, number in masks.items()))
     elif not path.is_file():
         raise CTError(f"{path}: neither a file nor a folder; give a CT.")
     elif _is_image(path):

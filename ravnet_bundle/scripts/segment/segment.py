@@ -102,6 +102,8 @@ def segment(
         found = results.set_aside(cut.of(replace(found, scans=scans)))
         for line in found.aside:
             logger.info("set aside: %s", line)
+        if found.aside:
+            logger.warning("what is no CT was set aside in %d places; --dry-run names them", len(found.aside))
         for source, line in found.refused:
             outcomes.append(Outcome(Path(source).name, source, "failed", line))
         bar = stack.enter_context(_bar(len(found.scans), progress))
