@@ -7,8 +7,9 @@ optimizer, moving average, metric, precision and batch. The handlers that valida
 
 The first table is of one random batch, again and again. All rows take turns, each turn in a process of its own, so that
 its peak of memory is its network's alone. With a GPU there are more rows: tf32 and `torch.compile`.
-The second table is of the same trainer on one batch, again and again, and on the config's own data loader, in turns.
-The ratio is what waiting for data costs, the start of each epoch included. Without --dataset_dir the data are phantoms.
+The second table is of the same trainer on one batch that was drawn and augmented before, again and again, and on the
+config's own data loader and augmentation, in turns. The ratio is what data cost, the start of each epoch of 20 steps
+included. Without --dataset_dir the data are phantoms.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from typing import Any, NamedTuple
 
 import torch
 from monai.bundle import ConfigParser
-from monai.engines import Trainer
+from monai.engines import Trainer, default_prepare_batch
 from torch.utils.flop_counter import FlopCounterMode
 
 BUNDLE = Path(__file__).resolve().parents[1] / "ravnet_bundle"
@@ -61,6 +62,12 @@ if GPU:
     ROWS["RA V-Net, compiled"] = Row(
         {"network": "$torch.compile(@network_def.to(@device, memory_format=torch.channels_last))"}
     )
+
+
+BARE = {
+    "train#trainer#train_data_loader": "$[]",
+    "train#trainer#prepare_batch": "$monai.engines.default_prepare_batch",
+}
 
 
 class Turn(NamedTuple):
@@ -108,11 +115,9 @@ def network_turn(recipe: str, name: str, size: int, steps: int, threads: int) ->
     torch.manual_seed(0)
     row = ROWS[name]
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = row.tf32
-    parser = open_recipe(recipe, **{"train#trainer#train_data_loader": "$[]"}, **row.overrides)
-    scans, slices = (parser.get_parsed_content(key) for key in ("scans_per_batch", "slices_per_scan"))
-    patches = any("spatial_size" in item for item in parser["train#random_transforms"])
-    shape = parser.get_parsed_content("patch_size") if patches else [size, size]
-    image = torch.rand(scans * slices, 1, *shape)
+    parser = open_recipe(recipe, **BARE, **row.overrides)
+    shape = parser["patch_size"] if parser["train#random_transforms"] else [size, size]
+    image = torch.rand(parser["batch_size"], 1, *shape)
     batch = {"image": image, "label": (image > 0.8).float()}
     before = memory("VmRSS")
     trainer = parser.get_parsed_content("train#trainer")
@@ -136,14 +141,21 @@ def memory(field: str) -> int:
 
 
 def data_turns(recipe: str, folder: Path, repeats: int, epochs: int, threads: int) -> list[tuple[float, float]]:
-    """Seconds of a step on one batch and on the config's data loader, in turns, the cache being full."""
+    """Seconds of a step on one batch and on the config's data loader and augmentation, in turns."""
     torch.set_num_threads(threads)
-    parser = open_recipe(recipe, dataset_dir=str(folder))
+    parser = open_recipe(recipe, dataset_dir=str(folder), cache_dir=str(PHANTOMS.parent / "cache"))
+    parser.set(20 * parser["batch_size"], "slices_per_epoch")
     trainer = parser.get_parsed_content("train#trainer")
-    loader = trainer.data_loader
-    fixed = [next(iter(loader))] * len(loader)
-    seconds_per_step(trainer, fixed[:1])
-    return [tuple(seconds_per_step(trainer, batches, epochs) for batches in (fixed, loader)) for _ in range(repeats)]
+    loader, prepare = trainer.data_loader, trainer.prepare_batch
+    image, label = prepare(next(iter(loader)), trainer.state.device)
+    fixed = [{"image": image, "label": label}] * len(loader)
+    turns = []
+    for _ in range(repeats + 1):
+        trainer.prepare_batch = default_prepare_batch
+        bare = seconds_per_step(trainer, fixed, epochs)
+        trainer.prepare_batch = prepare
+        turns.append((bare, seconds_per_step(trainer, loader, epochs)))
+    return turns[1:]  # the first one warms up
 
 
 def phantoms() -> Path:

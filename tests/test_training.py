@@ -2,9 +2,11 @@
 
 import itertools
 import json
+import runpy
 import signal
 import subprocess
 import sys
+import tarfile
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -219,3 +221,23 @@ def test_the_cross_entropy_overlay_replaces_the_loss(overlays, phantoms, tmp_pat
     more = {"train#trainer#epoch_length": 2} if "paper" in overlays else {}
     train(phantoms, tmp_path, overlays=overlays, **more, max_epochs=1)
     assert scalars(tmp_path, "train_loss") == pytest.approx(calls)
+
+
+def test_a_pack_trains_where_there_are_no_scans(phantoms, tmp_path, here):
+    """The archive of `benchmarks/pack.py`, with the overlay for GPUs, on a CPU."""
+    pack = runpy.run_path(str(BUNDLE.parent / "benchmarks" / "pack.py"))
+    pack["write"](phantoms, tmp_path / "pack.tar", {"pixel_size": 6})
+    with tarfile.open(tmp_path / "pack.tar") as tar:
+        tar.extractall(tmp_path, filter="data")
+    root = tmp_path / "ravnet_bundle"
+    folders = {
+        "output_dir": str(root / "runs"),
+        "ckpt_dir": str(root / "models"),
+        "dataset_dir": str(tmp_path / "none"),
+    }
+    small = {"network_def#width": 8, "patch_size": [48, 48], "slices_per_epoch": 16, "batch_size": 8, "num_workers": 0}
+    files = [str(root / "configs" / f"{name}.json") for name in ("train", "packed", "gpu")]
+    more = {**small, **folders, "max_epochs": 1}
+    monai.bundle.run("training", config_file=files, logging_file=False, bundle_root=str(root), **more)
+    RAVNet(width=8, lstm_ratio=0.5).load_state_dict(torch.load(root / "models" / "model.pt", weights_only=True))
+    assert len(scalars(root / "runs", "train_loss")) == 2

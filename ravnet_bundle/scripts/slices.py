@@ -6,6 +6,7 @@ import hashlib
 import logging
 import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ class Scans(Dataset):
         self.data, self.transform, path = data, transform, Path(file)
         if path.suffix != ".npz":
             path = path / name(data, transform)
-            with idist.one_rank_first():
+            with idist.one_rank_first() if idist.get_world_size() > 1 else nullcontext():
                 if not path.exists():
                     pack(data, transform, path)
         with np.load(path) as arrays:
