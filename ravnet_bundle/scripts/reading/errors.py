@@ -47,6 +47,8 @@ def one_line_errors() -> None:
 
     The exit code is 1. What MONAI and Ignite log of the same error, with its traceback, is left out.
     """
+    from monai.apps import get_logger
+
     traceback_hook = sys.__excepthook__
 
     def hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -56,7 +58,7 @@ def one_line_errors() -> None:
             print(f"error: {cause}", file=sys.stderr)
 
     sys.excepthook = hook
-    stats = logging.getLogger("monai.handlers.StatsHandler")  # it has a handler of its own
+    stats = get_logger("monai.handlers.StatsHandler")  # which has a handler of its own, if MONAI makes it
     for place in (stats, *logging.getLogger().handlers):
         place.addFilter(_is_news)
 
