@@ -105,6 +105,7 @@ def test_a_ct_in_any_order_of_axes_has_the_mask_of_the_bundle(codes, tmp_path):
     expected = np.asarray(nib.load(tmp_path / "ct_liver.nii.gz").dataobj)
     assert expected.any()
     np.testing.assert_array_equal(mask_of(tmp_path / "out" / outcome.name), expected)
+    assert outcome.verdict != "ok" and any("limits" in reason and "grid" in reason for reason in outcome.reasons)
 
 
 def test_one_phantom_in_all_axis_codes_and_formats_has_one_mask_in_the_world(tmp_path):
