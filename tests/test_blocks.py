@@ -156,6 +156,15 @@ def test_channel_attention_starts_as_the_identity(affinity):
     assert not torch.allclose(module(x), x)
 
 
+def test_the_scaled_affinity_starts_at_a_temperature_of_10():
+    """Two rows that are orthogonal: energies 1 and 0, so that a channel takes exp(10) : 1 of itself."""
+    module = ChannelAttention("scaled")
+    module.beta.data.fill_(1.0)
+    x = torch.tensor([[[[1.0, 0.0]], [[0.0, 1.0]]]])
+    other = 1 / (1 + torch.e**10)
+    assert module(x)[0, 1, 0, 0].item() == pytest.approx(other, rel=1e-3)
+
+
 @pytest.mark.parametrize("affinity", ["softmax", "inverse", "scaled"])
 def test_channel_attention_runs_in_float32_under_autocast(affinity, monkeypatch):
     """Nearly equal channels: energies of 5e2 that differ by less than bfloat16 can tell."""

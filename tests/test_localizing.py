@@ -107,3 +107,32 @@ def test_the_first_pass_is_not_much_coarser_than_what_the_network_knows(mm, coar
     LiverFirstInferer(divisor=1, amp=False)(volume(shape=(96, 80, 60), mm=(mm, mm, 2.0)), network)
     assert mm * 96 / sizes[0][0] == pytest.approx(coarse, rel=0.02)
     assert mm * 80 / sizes[0][1] == pytest.approx(coarse, rel=0.02)
+
+
+def test_a_part_from_a_tenth_of_the_largest_is_not_lost_by_the_first_pass():
+    """Slices 2 to 8 hold a part of a sixth of the liver's size, which the second pass would not reach by itself."""
+    part = ((34, 46), (34, 46), (0, 10))
+    (whole, _), (found, _) = both(volume(LIVER, part, shape=(96, 80, 90), mm=(2.0, 2.0, 2.0)))
+    assert whole[0, 0, 40, 40, 4] > 0 and torch.equal(found > 0, whole > 0)
+
+
+def test_the_first_pass_looks_at_the_middle_of_what_its_steps_leave_over():
+    """60 slices in steps of 5: those from 2 on are seen, so that neither end hides a liver of three slices."""
+    for end in ((0, 3), (57, 60)):
+        assert LiverFirstInferer(amp=False)(volume(((20, 60), (20, 60), end)), Bright()).gt(0).any(), end
+
+
+def test_the_first_pass_averages_what_it_makes_coarser():
+    """Stripes of one pixel: their mean is a half everywhere, where sampling alone would show them as waves."""
+    seen = []
+
+    def network(x):
+        seen.append(x)
+        return x - 1
+
+    stripes = torch.zeros(1, 1, 130, 130, 1)
+    stripes[:, :, ::2] = 1.0
+    LiverFirstInferer(divisor=1, amp=False)(
+        MetaTensor(stripes, affine=torch.diag(torch.tensor([1.0, 1, 5, 1]))), network
+    )
+    assert seen[0].shape[2] == 100 and seen[0][0, 0, 5:-5].std() < 0.2  # 0.13, and 0.30 without

@@ -201,6 +201,18 @@ def test_only_a_bright_liver_is_said_to_be_enhanced():
     assert measure(hu + np.float32(40), mask, affine)["contrast_guess"] == "enhanced"
 
 
+def test_steatosis_begins_below_40_hu_and_enhancement_at_85_hu():
+    hu, mask, affine = ball()
+    hu[mask > 0] = 39  # whole values: the median is the value
+    assert measure(hu, mask, affine, native=True)["steatosis_hint"] is True
+    hu[mask > 0] = 40
+    assert measure(hu, mask, affine, native=True)["steatosis_hint"] is False
+    hu[mask > 0] = 84
+    assert measure(hu, mask, affine)["contrast_guess"] is None
+    hu[mask > 0] = 85
+    assert measure(hu, mask, affine)["contrast_guess"] == "enhanced"
+
+
 def test_standard_volumes_by_hand():
     """170 cm, 70 kg: sqrt(170 * 70 / 3600) = 1.8181 m2; 706.2 * 1.8181 + 2.4 and 1267.28 * 1.8181 - 794.41."""
     assert body_surface_m2(170, 70) == pytest.approx(1.8181, abs=1e-4)

@@ -237,6 +237,20 @@ def test_a_straightened_grid_keeps_its_centre_and_its_file_s_affine(phantom, tmp
     assert volume.meta["notes"].startswith("direction cosines straightened by 0.29 degrees")
 
 
+@pytest.mark.parametrize("degrees, straight", [(0.45, True), (0.55, False)])
+def test_half_a_degree_is_a_slip_and_more_is_a_tilted_gantry(phantom, tmp_path, degrees, straight):
+    affine = phantom.affine.copy()
+    affine[1, 2] += np.linalg.norm(affine[:3, 2]) * np.tan(np.radians(degrees))
+    image = nib.Nifti1Image(phantom.image, affine)
+    image.set_qform(None, 0)
+    nib.save(image, tmp_path / "ct.nii.gz")
+    if straight:
+        assert "straightened" in load(tmp_path / "ct.nii.gz").meta["notes"]
+    else:
+        with pytest.raises(CTError, match="degrees"):
+            load(tmp_path / "ct.nii.gz")
+
+
 @pytest.mark.parametrize("kind", ["dicom", "nii", "nii.gz"])
 def test_loading_holds_little_more_than_the_volume(kind, tmp_path):
     image = np.random.default_rng(0).integers(-1000, 400, (200, 200, 50)).astype(np.int16)

@@ -108,6 +108,20 @@ def test_a_ct_in_any_order_of_axes_has_the_mask_of_the_bundle(codes, tmp_path):
     assert outcome.verdict != "ok" and any("limits" in reason and "grid" in reason for reason in outcome.reasons)
 
 
+@pytest.mark.parametrize("depth", [1, 2, 3])
+def test_a_volume_thinner_than_a_slab_is_segmented(depth, tmp_path):
+    phantom = make_phantom(seed=5, shape=(96, 96, 30), spacing=(4, 4, 8), axcodes="RAS")
+    z = int(np.argmax((phantom.label > 0).sum((0, 1))))
+    affine = phantom.affine @ np.diag([1, 1, 1 / 8, 1])
+    image = np.repeat(phantom.image[:, :, z : z + 1], depth, axis=2)
+    nib.save(nib.Nifti1Image(image, affine), tmp_path / "ct.nii.gz")
+    (outcome,) = segment(tmp_path / "ct.nii.gz", tmp_path / "out")
+    if depth == 1:
+        assert outcome.status == "failed" and "is not a volume" in outcome.error
+    else:
+        assert outcome.status == "done" and mask_of(tmp_path / "out" / outcome.name).any()
+
+
 def test_one_phantom_in_all_axis_codes_and_formats_has_one_mask_in_the_world(tmp_path):
     """48 codes as NIfTI and as DICOM: the same mask, Dice >= 0.99, its centroid within half a voxel."""
     pipeline, expected = Pipeline(pixel_size=3.0), None

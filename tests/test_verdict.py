@@ -284,3 +284,9 @@ def test_no_liver_ends_at_50_ml(scene):
 def test_an_observation_that_is_not_a_number_is_never_ok(scene):
     observed = {**scene.observe(), "border_width_mm": float("nan")}
     assert judge(observed).level == "review"
+
+
+def test_a_faint_haze_in_the_whole_view_is_left_out_of_the_sums(scene):
+    probability = np.maximum(scene.truth.astype(np.float32), 0.04)
+    assert scene.observe(probability=probability)["expected_dice"] == 1
+    assert scene.observe(probability=np.maximum(scene.truth.astype(np.float32), 0.06))["expected_dice"] < 0.8

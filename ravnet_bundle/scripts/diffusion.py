@@ -86,7 +86,8 @@ class TissueDiffusiond(MapTransform):
 
     def walked(self, image: torch.Tensor, mask: torch.Tensor, spacing: np.ndarray) -> np.ndarray:
         """The share of walks from each voxel that end in the mask: `(1, X, Y, Z)` each -> `(X, Y, Z)`."""
-        factors, shape = [max(1, round(GRID_MM / mm)) for mm in spacing], mask.shape[1:]
+        shape = mask.shape[1:]
+        factors = [min(n, max(1, round(GRID_MM / mm))) for n, mm in zip(shape, spacing)]
         image, mask = (F.avg_pool3d(x, factors, ceil_mode=True, count_include_pad=False) for x in (image, mask))
         share = random_walk(image[0].numpy(), mask[0].numpy(), spacing * factors, self.length_mm, self.edge)
         share = F.interpolate(
