@@ -1,6 +1,7 @@
 """Labelled scans made hard: how the pipeline's masks hold out, and whether the verdict says where they do not.
 
-python benchmarks/stress.py DATA [--also CT LABEL] [--weights FILE] [--only HARDSHIP ...]
+python benchmarks/stress.py DATA [--also CT LABEL] [--weights FILE]
+    [--set KEY=VALUE ...] [--only HARDSHIP ...]
 
 DATA is a folder of labelled scans with a split (README: training data); its validation part is used, and the pairs
 given with --also. Each scan goes through the pipeline with each of the `HARDSHIPS`. Prints Dice and verdict of
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import json
 import sys
 import tempfile
 import time
@@ -194,7 +196,7 @@ HARDSHIPS: dict[str, Callable[[Case], Case]] = {
     "liver 120 HU darker": lambda case: shifted(case, -120),
     "60 HU darker, noise 40 HU": lambda case: noisy(shifted(finer(case), -60), 40),
     "sharp kernel": sharp,
-    "slices of 1 mm, noise 40 HU": lambda case: noisy(resliced(case, 1.0), 40),
+    "slices of 1 mm, coarse noise 40 HU": lambda case: noisy(resliced(case, 1.0), 40, 1.5),
     "slices of 2.5 mm": lambda case: resliced(case, 2.5),
     "slices of 5 mm": lambda case: resliced(case, 5.0),
     "slices of 8 mm": lambda case: resliced(case, 8.0),
@@ -224,9 +226,11 @@ def main() -> None:
     parser.add_argument("data")
     parser.add_argument("--also", nargs=2, action="append", default=[], metavar=("CT", "LABEL"), help="a further scan")
     parser.add_argument("--weights", help="a checkpoint instead of the shipped one")
+    parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="of inference.json, such as slab=3")
     parser.add_argument("--only", nargs="+", default=list(HARDSHIPS), metavar="HARDSHIP", help="some of the hardships")
     arguments = parser.parse_args()
-    product, rows, start = Product(arguments.weights), [], time.perf_counter()
+    overrides = {key: json.loads(value) for key, value in (pair.split("=") for pair in arguments.set)}
+    product, rows, start = Product(arguments.weights, **overrides), [], time.perf_counter()
     for scan in scans(arguments.data, arguments.also):
         for name in arguments.only:
             rows.append(product.row(HARDSHIPS[name](scan)._replace(part=name)))

@@ -135,4 +135,4 @@ def test_the_first_pass_averages_what_it_makes_coarser():
     LiverFirstInferer(divisor=1, amp=False)(
         MetaTensor(stripes, affine=torch.diag(torch.tensor([1.0, 1, 5, 1]))), network
     )
-    assert seen[0].shape[2] == 100 and seen[0][0, 0, 5:-5].std() < 0.2  # 0.13, and 0.30 without
+    assert seen[0].shape[2] == 100 and seen[0][0, 0, 5:-5].std() < 0.2  # 0.13, and 0.29 without
