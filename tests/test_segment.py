@@ -145,7 +145,7 @@ def test_every_malformed_input_is_one_line_and_the_rest_is_done(cts, tmp_path):
         assert any(case.says in error for error in errors), case.name
     assert len(errors) >= len(refused) >= 60
     assert all(error.isprintable() for error in errors)
-    assert sorted(os.listdir(output)) == ["abdomen", "measures.csv"]
+    assert sorted(os.listdir(output)) == [".salt", "abdomen", "measures.csv"]
 
 
 def test_a_pelvis_is_not_said_to_have_a_liver(done):
