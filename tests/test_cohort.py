@@ -224,7 +224,7 @@ def test_workers_of_a_scheduler_elsewhere_do_the_same(cohort, tmp_path, elsewher
 
 
 def test_a_worker_with_other_weights_does_nothing(cohort, tmp_path, elsewhere, monkeypatch):
-    monkeypatch.setitem(segment.__globals__, "software", lambda: {"version": "0", "weights": "f" * 64})
+    monkeypatch.setitem(segment.__globals__, "software", lambda weights: {"version": "0", "weights": "f" * 64})
     outcomes = segment(cohort[0], tmp_path / "out", workers=elsewhere)
     assert [outcome.status for outcome in outcomes] == ["failed"] * 3
     assert all("install the same everywhere" in outcome.error for outcome in outcomes)
