@@ -105,9 +105,13 @@ def upright(item: Mapping[str, str], part: str = "") -> Case:
 
 
 def scans(folder: str, also: Sequence[Sequence[str]] = ()) -> Iterator[Case]:
-    """The validation part's scans, and other pairs of image and label."""
+    """The validation part's scans, and other pairs of image and label; from 6 cm below the liver to 6 cm above it."""
     pairs = [*training_scans(folder)["validation"], *({"image": image, "label": label} for image, label in also)]
-    yield from (upright(item) for item in pairs)
+    for case in map(upright, pairs):
+        liver, margin = np.flatnonzero(case.liver.any((0, 1))), round(60 / nib.affines.voxel_sizes(case.affine)[2])
+        near = np.s_[:, :, max(0, liver[0] - margin) : liver[-1] + margin + 1]
+        affine = nib.Nifti1Image(case.hu, case.affine).slicer[near].affine
+        yield case._replace(hu=case.hu[near], liver=case.liver[near], affine=affine)
 
 
 def random(case: Case, what: str) -> np.random.Generator:
@@ -166,7 +170,7 @@ def sharp(case: Case) -> Case:
 
 def cut(case: Case) -> Case:
     """A round field of view around the spine that leaves the liver's right side out."""
-    x, y = (np.arange(n) * mm for n, mm in zip(case.hu.shape, nib.affines.voxel_sizes(case.affine)))
+    x, y = (np.arange(n) * mm for n, mm in zip(case.hu.shape[:2], nib.affines.voxel_sizes(case.affine)))
     body = (case.hu > -40).any(2)
     centre = (x[body.any(1)].mean(), y[body.any(0)].mean())
     seen = np.hypot(x[:, None] - centre[0], y[None] - centre[1]) < 125
