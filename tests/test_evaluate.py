@@ -41,7 +41,7 @@ def small_network():
 def workflow(data, output, **overrides):
     """The evaluation as `monai.bundle run` sets it up, in float32 and at the phantoms' own pixel size."""
     places = {"dataset_dir": str(data), "ckpt_dir": str(data), "output_dir": str(output), "bundle_root": str(BUNDLE)}
-    small = {"network_def#width": 8, "network_def#lstm_ratio": 0.5, "pixel_size": PIXEL, "amp": False}
+    small = {"network_def#width": 8, "network_def#lstm_ratio": 0.5, "pixel_size": PIXEL, "smooth_mm": 0, "amp": False}
     return ConfigWorkflow(CONFIGS, workflow_type="train", logging_file=False, **places, **{**small, **overrides})
 
 
