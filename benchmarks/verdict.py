@@ -216,7 +216,7 @@ def main() -> None:
     if arguments.write:
         limits = replace(product.limits, bounds=derive(rows))
         limits.save()
-        rows = [row._replace(verdict=judge(row.observed, limits)) if row.observed else row for row in rows]
+        rows = [row._replace(verdict=judge(row.observed, limits, row.doubts)) if row.observed else row for row in rows]
         print(limits)
     print(f"{table(rows)}\n\n{confusion(rows)}")
     if wrong := [row.name for row in rows if row.dice < GOOD and row.verdict.level == "ok"]:
