@@ -52,13 +52,14 @@ class Case(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A case's Dice, what was observed, and the verdict."""
+    """A case's Dice, what was observed, the verdict, and where a three-dimensional step gave up, what it says."""
 
     name: str
     part: str
     dice: float
     observed: dict[str, Any] | None
     verdict: Verdict
+    doubts: tuple[str, ...] = ()
 
 
 class Product:
@@ -87,7 +88,9 @@ class Product:
         network = (found.image, found.answer, found.delivered, found.affine)
         predict, temperature = self.pipeline.predict, self.limits.temperature
         observed = observe(measures, case.affine, *network, predict, temperature)
-        return Row(case.name, case.part, dice(found.mask > 0, case.liver), observed, judge(observed, self.limits))
+        doubts = (found.note,) if found.note else ()  # as `ravnet segment` does
+        verdict = judge(observed, self.limits, doubts)
+        return Row(case.name, case.part, dice(found.mask > 0, case.liver), observed, verdict, doubts)
 
 
 def dice(a: np.ndarray, b: np.ndarray) -> float:

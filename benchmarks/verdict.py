@@ -146,8 +146,11 @@ def cases(folder: str, also: Sequence[Sequence[str]] = ()) -> Iterator[Case]:
 
 
 def temperature(product: Product, chosen: Sequence[Case]) -> float:
-    """The temperature at which the Dice that the network expects is, in the mean over scans, the true one."""
+    """The temperature at which the network expects the true Dice, in the mean over scans with a mask."""
     found = [(product.segment(case), case) for case in chosen]
+    found = [(one, case) for one, case in found if one.mask.any()]
+    if not found:
+        raise SystemExit("these weights find a liver in no validation scan: no limits can be derived for them.")
     true = np.mean([dice(one.mask > 0, case.liver) for one, case in found])
 
     def expected(value: float) -> float:
@@ -160,6 +163,8 @@ def temperature(product: Product, chosen: Sequence[Case]) -> float:
 def derive(rows: Sequence[Row]) -> dict[str, tuple[float | None, float | None]]:
     """The derived limits, from the training and validation parts' fine scans as they are."""
     fine = [row.observed for row in rows if row.part in ("training", "validation") and row.dice >= FINE]
+    if not fine:
+        raise SystemExit(f"no mask reaches Dice {FINE}: no limits can be derived for these weights.")
     bounds: dict[str, tuple[float | None, float | None]] = {}
     for check in CHECKS:
         if DERIVED not in (check.low, check.high):
@@ -216,7 +221,7 @@ def main() -> None:
     if arguments.write:
         limits = replace(product.limits, bounds=derive(rows))
         limits.save()
-        rows = [row._replace(verdict=judge(row.observed, limits)) if row.observed else row for row in rows]
+        rows = [row._replace(verdict=judge(row.observed, limits, row.doubts)) if row.observed else row for row in rows]
         print(limits)
     print(f"{table(rows)}\n\n{confusion(rows)}")
     if wrong := [row.name for row in rows if row.dice < GOOD and row.verdict.level == "ok"]:
