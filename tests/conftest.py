@@ -1,5 +1,6 @@
 """What all tests share; `setup.cfg` puts the repository's and the bundle's root on the import path."""
 
+import logging
 import os
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 # Set before torch is loaded, and inherited by the commands that tests start: many threads slow small tensors down.
 os.environ.setdefault("OMP_NUM_THREADS", str(min(4, len(os.sched_getaffinity(0)))))
 
+import ignite.distributed as idist  # noqa: E402
 import torch  # noqa: E402
 
 THREADS = torch.get_num_threads()
@@ -17,6 +19,9 @@ THREADS = torch.get_num_threads()
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Some tests segment with one thread, in this process; others compare its weights with a command's, bit by bit."""
     torch.set_num_threads(THREADS)
+    idist.sync()  # a process group that a test has ended is none any more
+    for package in ("scripts", "ravnet_bundle.scripts"):  # a command that ran in this process has set a level
+        logging.getLogger(package).setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

@@ -152,7 +152,7 @@ def refusal(data, output, kind, **overrides):
     error = failed.value
     while error.__cause__ is not None:
         error = error.__cause__
-    assert type(error) is kind
+    assert isinstance(error, kind)
     return str(error)
 
 

@@ -121,7 +121,7 @@ def test_the_overlay_leaves_monai_labels_scans_as_they_are_and_each_rank_validat
     scans = [{"image": torch.full((1, 4, 4, 4), float(i))} for i in range(5)]
     parser.update(
         {"bundle_root": str(BUNDLE), "device": "cpu", "rank": rank, "ranks": 2}
-        | {"validate#dataset#data": scans, "validate#dataset#transform": None}
+        | {"validate#dataset": {"_target_": "Dataset", "data": scans}}
     )
     loader = parser.get_parsed_content("validate#dataloader")
     assert [int(batch["image"].max()) for batch in loader] == [[0, 2, 4], [1, 3]][rank]

@@ -125,7 +125,7 @@ class Run:
         flow = self._workflow("train", "evaluate", split=self.split, output_dir=str(self.results), **EVALUATION)
         transforms = flow.parser["validate#postprocessing#transforms"]
         if self.refinement:
-            back = next(i for i, step in enumerate(transforms) if step["_target_"] == "Invertd")
+            back = next(i for i, step in enumerate(transforms) if step["_target_"].endswith("FromGridd"))
             transforms.insert(back, self.refinement)
         transforms.append(
             {
