@@ -112,6 +112,8 @@ def scans(folder: str, also: Sequence[Sequence[str]] = ()) -> Iterator[Case]:
     pairs = [*training_scans(folder)["validation"], *({"image": image, "label": label} for image, label in also)]
     for case in map(upright, pairs):
         liver, margin = np.flatnonzero(case.liver.any((0, 1))), round(60 / nib.affines.voxel_sizes(case.affine)[2])
+        if not len(liver):
+            raise SystemExit(f"{case.name}: no liver in its label: no hardship of it says anything.")
         near = np.s_[:, :, max(0, liver[0] - margin) : liver[-1] + margin + 1]
         affine = nib.Nifti1Image(case.hu, case.affine).slicer[near].affine
         yield case._replace(hu=case.hu[near], liver=case.liver[near], affine=affine)
@@ -134,7 +136,7 @@ def finer(case: Case) -> Case:
 
 
 def resliced(case: Case, mm: float) -> Case:
-    """Slices `mm` apart: thicker ones are averages, thinner ones copies. The label's likewise, at one half."""
+    """Slices `mm` apart: thicker ones are averages, thinner ones are blends. The label's likewise, at one half."""
     own = nib.affines.voxel_sizes(case.affine)[2]
     number = max(1, int(case.hu.shape[2] * own / mm))
     affine = case.affine.copy()

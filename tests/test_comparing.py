@@ -79,7 +79,7 @@ def rows(path: Path, **wanted: str) -> list[dict[str, str]]:
 
 def value(output: Path, **wanted: str) -> float:
     (row,) = rows(output / "tables.csv", **wanted)
-    return float(row["value"])
+    return float(row["value"] or "nan")  # a network that found nothing has no distances
 
 
 def run_folder(output: Path, network: str, loss: str = "Dice") -> Path:
@@ -93,13 +93,15 @@ def test_the_tables_hold_the_figures_of_the_cases(network, loss, whole):
     assert len(lits) == len(paper) == 2
     for metric in ("dice", "voe", "assd_mm", "nsd_3mm"):
         mean = np.mean([float(row[metric]) for row in lits])
-        assert value(output, table="lits", network=network, loss=loss, metric=metric) == pytest.approx(mean, rel=1e-4)
+        assert value(output, table="lits", network=network, loss=loss, metric=metric) == pytest.approx(
+            mean, rel=1e-4, nan_ok=True
+        )
     weights = [int(row["liver_slices"]) for row in paper]
     for table in {"RA V-Net": ["1"], "SA-UNet": ["3", "4"], "ULSM-Net": ["4"]}[network]:
         row = {"table": table, "network": network, "loss": loss}
         for metric in ("acc", "dsc", "jsc"):
             mean = np.average([float(row[f"liver_slices_{metric}"]) for row in paper], weights=weights)
-            assert value(output, **row, protocol="slices", metric=metric) == pytest.approx(mean, rel=1e-4)
+            assert value(output, **row, protocol="slices", metric=metric) == pytest.approx(mean, rel=1e-4, nan_ok=True)
         pooled = np.average([float(row["pooled_acc"]) for row in paper])  # cases of one size
         assert value(output, **row, protocol="pooled", metric="acc") == pytest.approx(pooled, rel=1e-4)
 

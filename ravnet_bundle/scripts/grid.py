@@ -17,7 +17,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, MapTransform
 
-BLOCK = 16  # slabs that are made at once
+BLOCK = 48  # slices of the CT that are averaged at once
 SOFT_CLIP = 0.25  # of the window: HU are clipped this far beyond it before the average, see `ToGridd`
 
 
@@ -71,7 +71,7 @@ class ToGridd(MapTransform, InvertibleTransform):
         depth = min(volume.shape[2], _size(volume.shape[2], spacing[2], self.slice_step))
         weights = torch.from_numpy(_slabs(volume.shape[2], depth, self.slab / spacing[2])).to(volume.device)
         slices = torch.empty(depth, *size, dtype=torch.float32, device=volume.device)
-        for at in torch.arange(depth).split(BLOCK):
+        for at in torch.arange(depth).split(max(1, BLOCK * depth // volume.shape[2])):
             share = weights[at]
             used = share.any(0).nonzero()
             first, last = int(used[0]), int(used[-1]) + 1
@@ -80,7 +80,7 @@ class ToGridd(MapTransform, InvertibleTransform):
                 low, high = self.window
                 margin = SOFT_CLIP * (high - low)
                 part = part.clamp(low - margin, high + margin)  # not in place: it may be the CT itself
-            if last - first != len(at):
+            if depth != volume.shape[2]:
                 part = part @ share[:, first:last].mT
             part = part.permute(2, 0, 1)[:, None]
             slices[at] = F.interpolate(part, size, mode="bilinear", antialias=True)[:, 0]
@@ -126,7 +126,9 @@ class FromGridd(MapTransform):
         result = dict(data)
         image = result[self.image_key]
         operations = reversed(image.applied_operations)
-        trace = next(one for one in operations if one["class"] == ToGridd.__name__)["extra_info"]
+        trace = next((one["extra_info"] for one in operations if one["class"] == ToGridd.__name__), None)
+        if trace is None:
+            raise ValueError(f"FromGridd: {self.image_key!r} did not go through ToGridd.")
         affine = np.asarray(trace["affine"])
         for key in self.key_iterator(result):
             values = torch.as_tensor(result[key])[0]
