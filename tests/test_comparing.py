@@ -30,7 +30,8 @@ READING = "RA V-Net, half the LSTM"
 CHOSEN = ["SA-UNet", "ULSM-Net", "RA V-Net", READING]
 EPOCHS = 6
 SMALL = {"pixel_size": 6, "patch_size": [48, 48], "learning_rate": 0.01, "num_workers": 0, "save_interval": 1}
-TINY = {"scale": 0.125, "budget": 100, "validations": 3, "settings": SMALL}  # four scans: 16 slices in an epoch
+SMALL |= {"slices_per_epoch": 16, "batch_size": 8}
+TINY = {"scale": 0.125, "budget": 100, "validations": 3, "settings": SMALL}
 FIGURES = [f"figure_{number}.png" for number in (2, 7, 8, 9, 10, 11, 12)]
 
 
@@ -210,7 +211,7 @@ def test_a_run_ended_by_sigterm_and_by_kill_9_goes_on_to_the_same_figures(whole,
         compare(phantoms, tmp_path, CHOSEN[:1])
     state = run_folder(tmp_path, "SA-UNet") / "resume.pt"
     assert torch.load(state, weights_only=True)["epoch"] == 2
-    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["cache", "runs"]
     places = {"config_file": CONFIG, "bundle_root": str(BUNDLE), "dataset_dir": str(phantoms)}
     settings = {**places, **TINY, "output_dir": str(tmp_path), "networks": CHOSEN[:1]}
     killed = subprocess.run([sys.executable, "-c", KILLED, str(BUNDLE), json.dumps(settings)], capture_output=True)

@@ -213,7 +213,7 @@ class Augmentation:
 
 
 class PrepareSlices(PrepareBatch):
-    """For MONAI's trainer: a batch of `Slices` on its device, as floats 0..1, augmented.
+    """For MONAI's trainer: a batch of `Slices` on its device, as floats 0..1, augmented by the batch's own seed.
 
     Args:
         transforms: one after the other, each from images and labels to the same, as `Augmentation`.
@@ -231,6 +231,8 @@ class PrepareSlices(PrepareBatch):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         images, labels = (batchdata[key].to(device, non_blocking=non_blocking).float() for key in ("image", "label"))
         images /= LEVELS
-        for transform in self.transforms:
-            images, labels = transform(images, labels)
+        with torch.random.fork_rng(devices=()):  # a network that draws numbers too changes nothing of the data
+            torch.default_generator.manual_seed(int(batchdata["seed"][0]))
+            for transform in self.transforms:
+                images, labels = transform(images, labels)
         return images, labels

@@ -95,7 +95,8 @@ class Slices(Randomizable, Scans):
         size: pixels that a slice is cut or zero-padded to, about its middle; `None`: as it is.
 
     Returns:
-        items `{"image": (1, X, Y), "label": (1, X, Y)}`, both uint8, the image in `LEVELS`: see `PrepareSlices`.
+        items `{"image": (1, X, Y), "label": (1, X, Y), "seed": int}`; image and label uint8, the image in `LEVELS`: see
+        `PrepareSlices`.
     """
 
     def __init__(
@@ -119,7 +120,8 @@ class Slices(Randomizable, Scans):
         image, label = self.scans[scan]
         liver = self.liver[scan]
         z = self.R.choice(liver if len(liver) and self.R.rand() < self.liver_share else len(image))
-        return {"image": self.fitted(image[z])[None], "label": self.fitted(label[z])[None]}
+        seed = self.R.randint(2**31)  # of what the augmentation does to a batch that begins with this slice
+        return {"image": self.fitted(image[z])[None], "label": self.fitted(label[z])[None], "seed": seed}
 
     def fitted(self, plane: torch.Tensor) -> torch.Tensor:
         if self.size is None:
