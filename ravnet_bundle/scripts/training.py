@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,10 +17,9 @@ import ignite.distributed as idist
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
-from ignite.handlers import EMAHandler, ProgressBar
+from ignite.handlers import EMAHandler
 from monai.data.utils import set_rnd
 from monai.engines import IterationEvents
-from monai.handlers import from_engine
 from monai.utils import set_determinism
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -65,46 +63,6 @@ class Seed:
         set_determinism(seed)
         torch.use_deterministic_algorithms(False)  # upsampling has no deterministic backward on CUDA
         set_rnd(engine.data_loader.dataset, seed)
-
-
-class Progress:
-    """How far a training is, in the engine's state, for whoever logs it, and on the first rank in a bar.
-
-    `engine.state.slices` are those seen so far, also before it was resumed; `learning_rate` is the optimizer's;
-    `hours_left` goes by the steps since the training started or was resumed, validations included.
-
-    Args:
-        slices: in an epoch, of all ranks.
-    """
-
-    def __init__(self, slices: int):
-        self.slices = slices
-
-    def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.STARTED, self.begin)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self.look)
-        if idist.get_rank() == 0:
-            ProgressBar(desc="training").attach(engine, output_transform=lambda output: self.text(engine))
-
-    def begin(self, engine: Engine) -> None:
-        self.start, self.steps = time.perf_counter(), 0
-
-    def look(self, engine: Engine) -> None:
-        state = engine.state
-        self.steps += 1
-        left = state.max_epochs * state.epoch_length - state.iteration
-        state.hours_left = left * (time.perf_counter() - self.start) / self.steps / 3600
-        state.slices = state.iteration * self.slices // state.epoch_length
-        state.learning_rate = engine.optimizer.param_groups[0]["lr"]
-
-    def text(self, engine: Engine) -> dict[str, str]:
-        state = engine.state
-        return {
-            "loss": f"{float(from_engine('loss', first=True)(state.output)):.4f}",
-            "rate": f"{state.learning_rate:.2g}",
-            "slices": f"{state.slices} of {state.max_epochs * self.slices}",
-            "hours left": f"{state.hours_left:.2f}",
-        }
 
 
 class Resume:
