@@ -81,7 +81,8 @@ def deform(
     grid = torch.stack([columns * (2 / images.shape[3]), rows * (2 / images.shape[2])], -1)
     both = torch.cat([images, labels.to(images.dtype)], 1)
     both = F.grid_sample(both, grid, mode="bilinear", padding_mode="zeros", align_corners=False)
-    return both[:, :-1], (both[:, -1:] >= 0.5).to(images.dtype)
+    images, labels = both.split(images.shape[1], 1)
+    return images, (labels >= 0.5).to(images.dtype)
 
 
 def shift_liver(
@@ -102,7 +103,7 @@ def ellipses(
     opacity: tuple[float, float],
     spare: bool,
 ) -> torch.Tensor:
-    """One to `number` ellipses on each slice, while its label stays as it is.
+    """One to `number` ellipses on each slice, while its label stays as it is; smaller in the slices beside it.
 
     Those that spare the liver are masses, fluid and contrast agent in stomach and bowel, of which a few dozen scans
     show too few, so that a network takes whatever is as bright as some liver for one. The others are lesions that are
@@ -114,23 +115,26 @@ def ellipses(
         opacity: how much is the ellipse's; the rest is what lies under it, with its texture.
         spare: whether the liver is spared.
     """
-    b, _, h, w = images.shape
-    body = F.avg_pool2d((images[:, :1] > 0).float(), 4, ceil_mode=True)
+    b, c, h, w = images.shape
+    body = F.avg_pool2d((images[:, c // 2, None] > 0).float(), 4, ceil_mode=True)
     columns = body.shape[3]
     centre = torch.multinomial(body.flatten(1) + 1e-6, number, replacement=True, generator=draw.pixels)
     angle, bright = draw.uniform(0, math.pi, b, number), draw.uniform(*brightness, b, number)
     axes = draw.uniform(*radius, b, number, 2)
     some = draw.uniform(0, number, b, 1) > torch.arange(number, device=images.device)
     share = draw.uniform(*opacity, b, number) * some
+    height = (1 - draw.uniform(0, 1.2, b, number, c) ** 2).clamp(min=0.01).sqrt()  # 0.1: next to nothing
+    height[:, :, c // 2] = 1
     free = 1 - labels if spare else torch.ones_like(labels)
     rows, cols = torch.arange(h, device=images.device), torch.arange(w, device=images.device)
     for k in range(number):
         y = (rows - (centre[:, k, None] // columns) * 4)[:, :, None]
         x = (cols - (centre[:, k, None] % columns) * 4)[:, None, :]
-        cos, sin = torch.cos(angle[:, k])[:, None, None], torch.sin(angle[:, k])[:, None, None]
-        u, v = (x * cos + y * sin) / axes[:, k, 0, None, None], (y * cos - x * sin) / axes[:, k, 1, None, None]
-        inside = ((1 - (u * u + v * v).sqrt()) * axes[:, k].min(1).values[:, None, None] + 0.5).clamp(0, 1)
-        images = torch.lerp(images, spread(bright[:, k]), spread(share[:, k]) * inside[:, None] * free)
+        cos, sin = plane(torch.cos(angle[:, k])), plane(torch.sin(angle[:, k]))
+        u, v = (x * cos + y * sin) / plane(axes[:, k, 0]), (y * cos - x * sin) / plane(axes[:, k, 1])
+        outward = (u * u + v * v).sqrt()[:, None]
+        inside = (height[:, k, :, None, None] - outward) * spread(axes[:, k].min(1).values)
+        images = torch.lerp(images, spread(bright[:, k]), spread(share[:, k]) * (inside + 0.5).clamp(0, 1) * free)
     return images
 
 
@@ -151,6 +155,12 @@ def cut(
     far = torch.where(round_, (x * x + y * y).sqrt(), line)
     inside = (far < draw.uniform(*reach, b)[:, None, None])[:, None]
     return torch.where(inside, images, -FAT), labels * inside
+
+
+def thicker(images: torch.Tensor, draw: Draw) -> torch.Tensor:
+    """The slices beside the middle one more like it, as those of a CT with thick slices are."""
+    middle = images[:, images.shape[1] // 2, None]
+    return torch.lerp(images, middle, spread(draw.uniform(0, 1, len(images))))
 
 
 @dataclass
@@ -174,6 +184,7 @@ class Augmentation:
     agent: float = 0.4  # contrast agent in stomach and bowel
     filtered: float = 0.3
     noise: float = 0.4
+    thicker: float = 0.2  # slices
     cut: float = 0.1  # a smaller field of view
 
     def steps(self, draw: Draw) -> tuple[tuple[float, Callable[..., torch.Tensor]], ...]:
@@ -190,12 +201,15 @@ class Augmentation:
             (self.agent, lambda x, y: ellipses(x, y, draw, 4, (4, 30), (0.9, 1.4), (0.9, 1), True)),
             (self.filtered, lambda x, y: filtered(x, draw)),
             (self.noise, lambda x, y: noise(x, draw)),
+            (self.thicker, lambda x, y: thicker(x, draw)),
         )
 
     def __call__(
         self, images: torch.Tensor, labels: torch.Tensor, generator: torch.Generator | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images `(B, C, H, W)`, float 0..1, and labels `(B, 1, H, W)`, 0 or 1: the same, augmented, as floats.
+        """Images, float 0..1, and labels, 0 or 1, both `(B, C, H, W)`: the same, augmented, as floats.
+
+        The channels are neighbouring slices; the middle one is the slice that the network answers for.
 
         All randomness is the generator's, on the CPU (`None`: PyTorch's own): from one state comes one batch.
         """
@@ -214,6 +228,9 @@ class Augmentation:
 
 class PrepareSlices(PrepareBatch):
     """For MONAI's trainer: a batch of `Slices` on its device, as floats 0..1, augmented by the batch's own seed.
+
+    Returns:
+        images `(B, C, H, W)` and the labels of their middle slices, `(B, 1, H, W)`.
 
     Args:
         transforms: one after the other, each from images and labels to the same, as `Augmentation`.
@@ -235,4 +252,4 @@ class PrepareSlices(PrepareBatch):
             torch.default_generator.manual_seed(int(batchdata["seed"][0]))
             for transform in self.transforms:
                 images, labels = transform(images, labels)
-        return images, labels
+        return images, labels[:, labels.shape[1] // 2, None]

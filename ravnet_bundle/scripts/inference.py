@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -18,20 +18,22 @@ def has_fast_bfloat16(device: torch.device) -> bool:
 
 
 class AxialInferer(Inferer):
-    """Runs a network of axial slices on slices `(B, C, H, W)` or, slice by slice, on volumes `(B, C, X, Y, Z)`.
+    """Runs a network of axial slices on slices `(B, C, H, W)` or, slice by slice, on volumes `(B, 1, X, Y, Z)`.
 
     Slices of a volume go through the network in batches, zero-padded to a multiple of `divisor` and cropped back.
     Logits come back as float32, on the input's device and grid.
 
     Args:
+        seen: the slices of a volume that the network sees as its channels, counted from the slice that it answers for,
+            which is in their middle: `[-2, 0, 2]` are three. Beyond a volume's end its last slice stands again.
         batch_size: slices in one forward pass over a volume.
         divisor: height and width of what the network sees are multiples of it.
         amp: use bfloat16 autocast where the device is faster with it.
     """
 
-    def __init__(self, batch_size: int = 8, divisor: int = 16, amp: bool = True):
+    def __init__(self, seen: Sequence[int] = (0,), batch_size: int = 8, divisor: int = 16, amp: bool = True):
         super().__init__()
-        self.batch_size, self.divisor, self.amp = batch_size, divisor, amp
+        self.seen, self.batch_size, self.divisor, self.amp = tuple(seen), batch_size, divisor, amp
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
@@ -41,9 +43,34 @@ class AxialInferer(Inferer):
             return self._forward(plain, network, *args, **kwargs)
         if plain.ndim != 5:
             raise ValueError(f"AxialInferer needs (B, C, H, W) or (B, C, X, Y, Z), got shape {tuple(plain.shape)}.")
-        slices = plain.permute(0, 4, 1, 2, 3).flatten(0, 1)  # (B Z, C, X, Y)
-        logits = torch.cat([self._forward(part, network, *args, **kwargs) for part in slices.split(self.batch_size)])
-        return logits.unflatten(0, (plain.shape[0], plain.shape[4])).permute(0, 2, 3, 4, 1)
+        every = range(plain.shape[4])
+        return torch.stack([self.slices(volume, every, None, network, *args, **kwargs) for volume in plain])
+
+    def slices(
+        self,
+        volume: torch.Tensor,
+        at: Sequence[int],
+        size: Sequence[int] | None,
+        network: Callable[..., torch.Tensor],
+        *args: Any,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        """Logits `(C', X', Y', N)` for N slices of a volume `(1, X, Y, Z)`, shrunk to `size` before the network."""
+        logits = []
+        for i in range(0, len(at), self.batch_size):
+            stack = self.stacked(volume, at[i : i + self.batch_size])
+            if size is not None:
+                stack = F.interpolate(stack.float(), size, mode="bilinear", antialias=True)
+            logits.append(self._forward(stack, network, *args, **kwargs))
+        return torch.cat(logits).permute(1, 2, 3, 0)
+
+    def stacked(self, volume: torch.Tensor, at: Sequence[int]) -> torch.Tensor:
+        """What the network sees for N slices of a volume: `(1, X, Y, Z) -> (N, C, X, Y)`."""
+        if len(volume) > 1:
+            raise ValueError(f"A volume of one channel is needed, got {len(volume)}: its slices become the channels.")
+        planes = torch.tensor(at)[:, None] + torch.tensor(self.seen)
+        planes = planes.clamp(0, volume.shape[3] - 1).to(volume.device)
+        return volume[0][..., planes].permute(2, 3, 0, 1)
 
     def _forward(
         self, x: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any

@@ -139,7 +139,7 @@ def filtered(
 
 
 def noise(
-    images: torch.Tensor, draw: Draw, hu: tuple[float, float] = (0, 25), grain: tuple[float, float] = (0.4, 2.0)
+    images: torch.Tensor, draw: Draw, hu: tuple[float, float] = (0, 35), grain: tuple[float, float] = (0.4, 2.0)
 ) -> torch.Tensor:
     """Noise of a standard deviation `hu` and any texture: from sharp kernels' (high frequencies only) to coarse grains.
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from scipy.ndimage import label
 
 from .inference import AxialInferer
@@ -15,11 +14,11 @@ from .inference import AxialInferer
 COARSER = 1.3  # what networks bear well; on a phantom at 2.25 times its pixels the shipped one finds nothing
 NO_LIVER = -30.0  # logit of what was not looked at closely: its sigmoid is 1e-13
 
-See = Callable[[torch.Tensor], torch.Tensor]
+See = Callable[..., torch.Tensor]
 
 
 class LiverFirstInferer(AxialInferer):
-    """Runs a network of axial slices on a volume `(B, C, X, Y, Z)` in two passes: where is the liver, then the liver.
+    """Runs a network of axial slices on volumes `(B, 1, X, Y, Z)` in two passes: where is the liver, then the liver.
 
     The first pass sees coarser slices, and few of them. The second one sees the slices from one that shows no liver to
     the next; where what it finds reaches the last of them, it sees more. Logits elsewhere are `NO_LIVER`. Slices that
@@ -42,31 +41,30 @@ class LiverFirstInferer(AxialInferer):
     ) -> torch.Tensor:
         if inputs.ndim != 5:
             return super().__call__(inputs, network, *args, **kwargs)
-        affine = getattr(inputs, "affine", torch.eye(4)).reshape(-1, 4, 4)[0]
-        mm = affine[:3, :3].double().norm(dim=0).tolist()  # of a tensor without an affine: 1, as everywhere in MONAI
+        affines = getattr(inputs, "affine", torch.eye(4)).reshape(-1, 4, 4)  # without one: 1 mm, as MONAI has it
+        spacings = affines[:, :3, :3].double().norm(dim=1).expand(len(inputs), 3).tolist()
         plain = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
 
-        def see(x: torch.Tensor) -> torch.Tensor:
-            return super(LiverFirstInferer, self).__call__(x, network, *args, **kwargs)
+        def see(x: torch.Tensor, at: Sequence[int], size: Sequence[int] | None = None) -> torch.Tensor:
+            return self.slices(x, at, size, network, *args, **kwargs)
 
-        return torch.cat([self._volume(volume[None], mm, see) for volume in plain])
+        return torch.stack([self._volume(volume, mm, see) for volume, mm in zip(plain, spacings)])
 
     def _volume(self, x: torch.Tensor, mm: list[float], see: See) -> torch.Tensor:
-        step, depth = max(1, int(self.step_mm / mm[2])), x.shape[4]
-        start = (depth - 1) % step // 2
+        step, depth = max(1, int(self.step_mm / mm[2])), x.shape[3]
+        at = range((depth - 1) % step // 2, depth, step)
         shrink = (min(1.0, max(pixel / self.pixel_mm, 1 / COARSER)) for pixel in mm[:2])
-        size = [max(1, round(n * factor)) for n, factor in zip(x.shape[2:], shrink)]
-        coarse = F.interpolate(_slices(x[..., start::step]), size, mode="bilinear", antialias=True)
-        logits = see(coarse.permute(1, 2, 3, 0)[None])
+        size = [max(1, round(n * factor)) for n, factor in zip(x.shape[1:], shrink)]
+        logits = see(x, at, size)
         shown = _shown(logits, least=0.1)
-        result = logits.new_full((1, logits.shape[1], *x.shape[2:]), NO_LIVER)
+        result = logits.new_full((len(logits), *x.shape[1:]), NO_LIVER)
         if not len(shown):
             return result
-        low, high = max(0, start + step * (shown[0] - 1)), min(depth, start + step * (shown[-1] + 1) + 1)
+        low, high = max(0, at[shown[0]] - step), min(depth, at[shown[-1]] + step + 1)
         parts = [(low, high)]
         while parts:
             for first, last in parts:
-                result[..., first:last] = see(x[..., first:last])
+                result[..., first:last] = see(x, range(first, last))
             shown = _shown(result[..., low:high], least=1.0) + low
             lower = max(0, low - step) if low in shown else low
             higher = min(depth, high + step) if high - 1 in shown else high
@@ -75,14 +73,9 @@ class LiverFirstInferer(AxialInferer):
         return result
 
 
-def _slices(x: torch.Tensor) -> torch.Tensor:
-    """`(1, C, X, Y, Z) -> (Z, C, X, Y)`."""
-    return x[0].permute(3, 0, 1, 2)
-
-
 def _shown(logits: torch.Tensor, least: float) -> np.ndarray:
     """The slices that show what was found in one volume: connected parts, from `least` of the largest one's size."""
-    parts, _ = label((logits > 0).any(dim=1)[0].cpu().numpy(), np.ones((3, 3, 3)))
+    parts, _ = label((logits > 0).any(dim=0).cpu().numpy(), np.ones((3, 3, 3)))
     sizes = np.bincount(parts.ravel())
     sizes[0] = 0
     return np.flatnonzero((sizes >= max(1, least * sizes.max()))[parts].any(axis=(0, 1)))

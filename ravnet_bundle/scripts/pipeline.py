@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -86,12 +86,11 @@ class Pipeline:
         )
 
     @torch.inference_mode()
-    def predict(self, slices: np.ndarray) -> np.ndarray:
-        """The network's probabilities for slices as it sees them: float32, `(N, X', Y') -> (N, X', Y')`."""
-        parts = torch.from_numpy(slices)[:, None].split(self.inferer.batch_size)
-        logits = torch.cat([self.inferer(part.to(self.device), self.network).cpu() for part in parts])
+    def predict(self, volume: np.ndarray, at: Sequence[int]) -> np.ndarray:
+        """The network's probabilities for slices `at` of a volume on its grid: float32, `(X', Y', Z') -> (X', Y', N)`."""
+        x = torch.from_numpy(volume)[None].to(self.device)
         activate = next(step for step in self.after if isinstance(step, Activationsd))
-        return activate({"pred": logits})["pred"][:, 0].numpy()
+        return activate({"pred": self.inferer.slices(x, at, None, self.network).cpu()})["pred"][0].numpy()
 
 
 def _of_this_package(config: Any) -> Any:

@@ -93,9 +93,10 @@ class Slices(Randomizable, Scans):
         number: of slices in an epoch.
         liver_share: probability, 0 to 1.
         size: pixels that a slice is cut or zero-padded to, about its middle; `None`: as it is.
+        seen: the slices that become the channels, as for `AxialInferer`.
 
     Returns:
-        items `{"image": (1, X, Y), "label": (1, X, Y), "seed": int}`; image and label uint8, the image in `LEVELS`: see
+        items `{"image": (C, X, Y), "label": (C, X, Y), "seed": int}`; image and label uint8, the image in `LEVELS`: see
         `PrepareSlices`.
     """
 
@@ -107,9 +108,10 @@ class Slices(Randomizable, Scans):
         number: int,
         liver_share: float,
         size: Sequence[int] | None = None,
+        seen: Sequence[int] = (0,),
     ):
         super().__init__(data, transform, file)
-        self.number, self.liver_share, self.size = number, liver_share, size
+        self.number, self.liver_share, self.size, self.seen = number, liver_share, size, np.array(seen)
         self.liver = [label.flatten(1).any(1).nonzero()[:, 0].numpy() for _, label in self.scans]
 
     def __len__(self) -> int:
@@ -121,16 +123,17 @@ class Slices(Randomizable, Scans):
         liver = self.liver[scan]
         z = self.R.choice(liver if len(liver) and self.R.rand() < self.liver_share else len(image))
         seed = self.R.randint(2**31)  # of what the augmentation does to a batch that begins with this slice
-        return {"image": self.fitted(image[z])[None], "label": self.fitted(label[z])[None], "seed": seed}
+        planes = (z + self.seen).clip(0, len(image) - 1)
+        return {"image": self.fitted(image[planes]), "label": self.fitted(label[planes]), "seed": seed}
 
-    def fitted(self, plane: torch.Tensor) -> torch.Tensor:
+    def fitted(self, planes: torch.Tensor) -> torch.Tensor:
         if self.size is None:
-            return plane
-        result = plane.new_zeros(tuple(self.size))
-        lengths = [min(have, want) for have, want in zip(plane.shape, self.size)]
+            return planes
+        result = planes.new_zeros(len(planes), *self.size)
+        lengths = [min(have, want) for have, want in zip(planes.shape[1:], self.size)]
         source, target = (
-            tuple(slice((n - length) // 2, (n - length) // 2 + length) for n, length in zip(shape, lengths))
-            for shape in (plane.shape, self.size)
+            (..., *(slice((n - length) // 2, (n - length) // 2 + length) for n, length in zip(shape, lengths)))
+            for shape in (planes.shape[1:], self.size)
         )
-        result[target] = plane[source]
+        result[target] = planes[source]
         return result

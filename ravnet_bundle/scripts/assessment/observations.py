@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 from scipy.ndimage import affine_transform, binary_erosion, find_objects, label, median_filter, uniform_filter
 
-Predict = Callable[[np.ndarray], np.ndarray]
+Predict = Callable[[np.ndarray, Sequence[int]], np.ndarray]
 
 FOUND = 0.5  # probability from which a voxel is liver
 FAINT = 0.05  # probability below which a voxel is left out of all sums: they do not grow with the field of view
@@ -17,6 +17,7 @@ SOFT_TISSUE = 0.05  # of the network's input, 0..1: what is darker is fat or air
 JUMP_MM = 8.0  # how far to both sides a slice's area is compared
 SECOND_LOOK = (0.85, 3.3, -2.7)  # the second pass sees slices smaller by this factor, and moved by so many pixels
 SECOND_SLICES = 9
+BESIDE = 3  # slices beside the mask that the second pass may see too, beside its slice
 
 OBSERVED = (
     *("volume_ml", "cut_sides", "hu_median", "hu_sd", "hu_saturated_percent"),  # of the measures
@@ -63,7 +64,8 @@ def observe(
         answer: its probabilities, on the same grid.
         delivered: these after the three-dimensional steps.
         network_affine: of that grid.
-        predict: the network with its sigmoid, (n, X', Y') -> (n, X', Y'), both float32; without it no second pass.
+        predict: the network's probabilities for slices of such an image, (X', Y', Z') and n indices -> (X', Y', n),
+            both float32; without it no second pass.
         temperature: by which logits are divided to calibrate them (Guo et al., ICML 2017).
     """
     result: dict[str, Any] = dict.fromkeys(OBSERVED) | {name: measures[name] for name in OBSERVED[:5]}
@@ -173,8 +175,12 @@ def _second_look(
     centre = (np.array(image.shape[:2]) - 1) / 2
     there = {"matrix": np.full(2, 1 / factor), "offset": centre - (centre + shift) / factor}
     back = {"matrix": np.full(2, factor), "offset": centre + shift - centre * factor}
-    smaller = np.stack([affine_transform(image[..., z].astype(np.float32), order=1, **there) for z in zs])
-    second = [affine_transform(p.astype(np.float32), order=1, **back) >= FOUND for p in predict(smaller)]
+    low, high = max(0, zs[0] - BESIDE), min(image.shape[2], zs[-1] + BESIDE + 1)
+    smaller = np.zeros((*image.shape[:2], high - low), np.float32)
+    for z in range(low, high):
+        affine_transform(image[..., z].astype(np.float32), order=1, output=smaller[..., z - low], **there)
+    found = np.moveaxis(predict(smaller, zs - low), 2, 0)
+    second = [affine_transform(p.astype(np.float32), order=1, **back) >= FOUND for p in found]
     first = [delivered[..., z] >= FOUND for z in zs]
     both = sum(int(np.count_nonzero(a & b)) for a, b in zip(first, second))
     either = sum(int(np.count_nonzero(a)) + int(np.count_nonzero(b)) for a, b in zip(first, second))
