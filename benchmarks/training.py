@@ -44,7 +44,7 @@ class Row(NamedTuple):
     tf32: bool = False
 
 
-PLANE = {"spatial_dims": 2, "in_channels": 1, "out_channels": 1}
+PLANE = {"spatial_dims": 2, "in_channels": 3, "out_channels": 1}
 NNUNET = {"kernel_size": [3] * 6, "strides": [1, 2, 2, 2, 2, 2], "upsample_kernel_size": [2] * 5}
 NNUNET |= {"filters": [32, 64, 128, 256, 512, 512]}  # its 2D plan for patches of 192 x 192
 ROWS = {
@@ -117,7 +117,7 @@ def network_turn(recipe: str, name: str, size: int, steps: int, threads: int) ->
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = row.tf32
     parser = open_recipe(recipe, **BARE, **row.overrides)
     shape = parser["patch_size"] if parser["train#random_transforms"] else [size, size]
-    image = torch.rand(parser["batch_size"], 1, *shape)
+    image = torch.rand(parser["batch_size"], len(parser["seen"]), *shape)
     batch = {"image": image, "label": (image > 0.8).float()}
     before = memory("VmRSS")
     trainer = parser.get_parsed_content("train#trainer")

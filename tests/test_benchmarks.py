@@ -33,7 +33,7 @@ def test_where_a_step_gave_up_the_verdict_of_a_case_says_so(monkeypatch):
     for note in ("", GAVE_UP):
         found = Segmentation(liver.astype(np.uint8), seen, answer, answer, phantom.affine, note)
         product.segment = lambda case, found=found: found
-        product.pipeline = SimpleNamespace(predict=lambda slices: (slices > 2).astype(np.float32))
+        product.pipeline = SimpleNamespace(predict=lambda volume, at: (volume[..., at] > 2).astype(np.float32))
         rows.append(product.row(stress.Case("phantom", "", hu, liver, phantom.affine)))
     assert [GAVE_UP in row.verdict.reasons for row in rows] == [False, True]
     assert rows[1].verdict.level != "ok" and rows[1].doubts == (GAVE_UP,)

@@ -167,7 +167,7 @@ def test_random_volumes_go_through_training_evaluation_and_inference(small, tmp_
     """The Model Zoo's unit recipe, in a process each; the last one from another folder, by `run_workflow`."""
     command("run training", "train", **small)
     weights = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
-    RAVNet(width=8, lstm_ratio=0.5).load_state_dict(weights, strict=True)
+    RAVNet(in_channels=3, width=8, lstm_ratio=0.5).load_state_dict(weights, strict=True)
     command("run", "train", "evaluate", **small)
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["cases"] == 2 and 0 < summary["lits"]["dice_global"] < 1
@@ -197,7 +197,7 @@ download(name="ravnet_bundle", url=url, bundle_dir="bundles", progress=False)
 root = "bundles/ravnet_bundle"
 network = load("ravnet_bundle", bundle_dir="bundles", args_file={"bundle_root": root}, device="cpu").eval()
 with torch.inference_mode():
-    torch.save(network(torch.linspace(0, 1, 48 * 64).reshape(1, 1, 48, 64)), "logits.pt")
+    torch.save(network(torch.linspace(0, 1, 3 * 48 * 64).reshape(1, 3, 48, 64)), "logits.pt")
 config = root + "/configs/inference.json"
 workflow = create_workflow(
     config_file=config, workflow_type="infer", bundle_root=root, output_dir="masks", device="cpu"
@@ -228,7 +228,7 @@ def test_a_zip_is_downloaded_and_its_network_loaded(elsewhere):
     network = RAVNet(**definition).eval()
     network.load_state_dict(torch.load(BUNDLE / "models" / "model.pt", weights_only=True))
     with torch.inference_mode():
-        expected = network(torch.linspace(0, 1, 48 * 64).reshape(1, 1, 48, 64))
+        expected = network(torch.linspace(0, 1, 3 * 48 * 64).reshape(1, 3, 48, 64))
     torch.testing.assert_close(torch.load(elsewhere / "logits.pt", weights_only=True), expected, rtol=1e-4, atol=1e-4)
 
 

@@ -90,7 +90,7 @@ def data(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("data")
     make_decathlon(folder, training=4, validation=1, test=3, shape=(48, 48, 8), spacing=(8, 8, 20))
     torch.manual_seed(0)
-    save_atomically(RAVNet(width=8, lstm_ratio=0.5).state_dict(), folder / "model.pt")
+    save_atomically(RAVNet(in_channels=3, width=8, lstm_ratio=0.5).state_dict(), folder / "model.pt")
     return folder
 
 
@@ -195,7 +195,9 @@ def test_only_the_first_rank_writes(two):
     curves = [path.name.split(".")[-2] for path in output.glob("events*")]  # the process's number
     assert len(set(curves)) == 2  # one for each of two commands
     assert [path.name for path in (output / "models").iterdir()] == ["model.pt"]
-    RAVNet(width=8, lstm_ratio=0.5).load_state_dict(torch.load(output / "models" / "model.pt", weights_only=True))
+    RAVNet(in_channels=3, width=8, lstm_ratio=0.5).load_state_dict(
+        torch.load(output / "models" / "model.pt", weights_only=True)
+    )
 
 
 def test_an_odd_number_of_scans_gets_the_table_that_one_process_writes(data, tmp_path):

@@ -35,14 +35,15 @@ def data(tmp_path_factory):
 
 
 def small_network():
-    torch.manual_seed(0)  # a draw that finds some liver and much else
-    return RAVNet(width=8, lstm_ratio=0.5)
+    torch.manual_seed(1)  # a draw that finds some liver and much else
+    return RAVNet(in_channels=3, width=8, lstm_ratio=0.5)
 
 
 def workflow(data, output, **overrides):
     """The evaluation as `monai.bundle run` sets it up, in float32 and at the phantoms' own pixel size."""
     places = {"dataset_dir": str(data), "ckpt_dir": str(data), "output_dir": str(output), "bundle_root": str(BUNDLE)}
-    small = {"network_def#width": 8, "network_def#lstm_ratio": 0.5, "pixel_size": PIXEL, "smooth_mm": 0, "amp": False}
+    small = {"network_def#width": 8, "network_def#lstm_ratio": 0.5, "pixel_size": PIXEL, "amp": False}
+    small |= {"diffusion_mm": 0, "smooth_mm": 0}
     return ConfigWorkflow(CONFIGS, workflow_type="train", logging_file=False, **places, **{**small, **overrides})
 
 
@@ -71,7 +72,9 @@ def predict(path):
     windowed = (ras.get_fdata().clip(-40, 160) + 40) / 200
     network = small_network().eval()
     with torch.no_grad():
-        logits = network(torch.from_numpy(windowed).float().permute(2, 0, 1)[:, None])[:, 0].permute(1, 2, 0)
+        plane = torch.from_numpy(windowed).float().permute(2, 0, 1)
+        below, above = (plane[[min(max(z + k, 0), len(plane) - 1) for z in range(len(plane))]] for k in (-2, 2))
+        logits = network(torch.stack([below, plane, above], 1))[:, 0].permute(1, 2, 0)
     components, _ = ndimage.label(logits.numpy() >= 0, np.ones((3, 3, 3)))
     largest = components == np.argmax(np.bincount(components.ravel())[1:]) + 1
     back = nib.orientations.ornt_transform(*(nib.io_orientation(scan.affine) for scan in (ras, image)))

@@ -45,7 +45,7 @@ def network() -> torch.nn.Module:
 
 @pytest.fixture(scope="module", params=EXPORTS)
 def exported(request, tmp_path_factory):
-    """The export's name and its function, `(B, 1, H, W) -> (B, 1, H, W)`, from a file that MONAI's command wrote."""
+    """The export's name and its function, `(B, 3, H, W) -> (B, 1, H, W)`, from a file that MONAI's command wrote."""
     file = str(tmp_path_factory.mktemp(request.param) / f"model.{'onnx' if request.param == 'onnx' else 'ts'}")
     common = {
         "net_id": "network_def",
@@ -56,17 +56,17 @@ def exported(request, tmp_path_factory):
         "bundle_root": str(BUNDLE),
     }
     if request.param == "onnx":
-        onnx_export(**common, input_shape=[2, 1, 64, 96], converter_kwargs=DYNAMIC)
+        onnx_export(**common, input_shape=[2, 3, 64, 96], converter_kwargs=DYNAMIC)
         session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
         return request.param, lambda x: torch.from_numpy(session.run(["pred"], {"image": x.numpy()})[0])
-    trace = {"use_trace": True, "input_shape": [1, 1, 64, 96]} if request.param == "trace" else {}
+    trace = {"use_trace": True, "input_shape": [1, 3, 64, 96]} if request.param == "trace" else {}
     ckpt_export(**common, **trace)
     return request.param, torch.jit.load(file).eval()
 
 
 @pytest.fixture(scope="module", params=["phantom", "patient"])
 def slices(request, tmp_path_factory) -> torch.Tensor:
-    """Three slices with liver as the network sees them, `(3, 1, H, W)` in 0..1, of a phantom and of a real CT."""
+    """Three slices with liver as the network sees them, `(3, 3, H, W)` in 0..1, of a phantom and of a real CT."""
     if request.param == "patient":
         data = request.getfixturevalue("data_dir") / "totalseg_example"
         image, mask = data / "ct.nii.gz", nib.load(data / "liver_by_model.nii.gz").get_fdata()
@@ -75,9 +75,10 @@ def slices(request, tmp_path_factory) -> torch.Tensor:
         phantom = make_phantom(seed=2, shape=(128, 112, 24), spacing=(3, 3, 6), axcodes="RAS")
         save_phantom(phantom, image)
         mask = phantom.label
-    seen = workflow("inference").preprocessing({"image": str(image)})["image"].as_tensor()
+    inference = workflow("inference")
+    seen = inference.preprocessing({"image": str(image)})["image"].as_tensor()
     middle = int(np.median(np.flatnonzero(mask.any(axis=(0, 1)))))
-    chosen = seen[..., middle - 1 : middle + 2].permute(3, 0, 1, 2)
+    chosen = inference.inferer.stacked(seen, range(middle - 1, middle + 2))
     assert len(chosen) == 3 and chosen.std() > 0.1
     return F.pad(chosen, (0, -chosen.shape[3] % 16, 0, -chosen.shape[2] % 16)).contiguous()
 
@@ -112,7 +113,7 @@ def test_a_torchscript_file_carries_its_metadata_and_config(network, tmp_path):
 @torch.inference_mode()
 def test_the_casts_that_tensorrt_gets_change_nothing(network):
     """`trt_compile` wraps every normalisation in a cast to float32 before it exports the network."""
-    wrapped, x = add_casts_around_norms(copy.deepcopy(network)), torch.rand(2, 1, 48, 64)
+    wrapped, x = add_casts_around_norms(copy.deepcopy(network)), torch.rand(2, 3, 48, 64)
     torch.testing.assert_close(wrapped(x), network(x), rtol=1e-4, atol=1e-4)
 
 
@@ -139,5 +140,5 @@ def test_the_tensorrt_overlay_wraps_the_network_and_segments_the_same(tmp_path, 
     assert list(profile) == list(inspect.signature(network.forward).parameters)
     least, best, most = profile["x"]
     batch = inference.parser.get_parsed_content("slices_per_batch")
-    assert least == [1, 1, 16, 16] and best == [batch, 1, 256, 256] and most == [batch, 1, 512, 512]
+    assert least == [1, 3, 16, 16] and best == [batch, 3, 256, 256] and most == [batch, 3, 512, 512]
     assert more["args"]["precision"] == "fp32"  # the channel attention's energies are beyond float16's 65504

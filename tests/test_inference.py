@@ -41,6 +41,26 @@ def test_a_volume_gives_what_its_slices_give_one_by_one(batch_size, network, vol
     torch.testing.assert_close(result, expected, rtol=1e-4, atol=1e-5)
 
 
+class Planes(torch.nn.Module):
+    """Logits that tell which planes it saw, of a volume whose plane z holds z."""
+
+    def forward(self, x):
+        return (x * torch.tensor([10000.0, 100.0, 1.0])[:, None, None]).sum(1, keepdim=True)
+
+
+@pytest.mark.parametrize("batch_size", [1, 3, 16])
+def test_the_channels_of_a_slice_are_its_neighbours_and_beyond_an_end_its_last_slice(batch_size):
+    volume = torch.arange(6.0).expand(2, 1, 16, 32, 6)
+    logits = AxialInferer(batch_size, amp=False, seen=[-2, 0, 2])(volume, Planes())
+    assert logits.shape == volume.shape
+    assert logits[1, 0, 3, 4].tolist() == [2, 103, 204, 10305, 20405, 30505]
+
+
+def test_a_volume_of_several_channels_is_refused():
+    with pytest.raises(ValueError, match="one channel"):
+        AxialInferer(amp=False)(torch.zeros(1, 2, 16, 16, 3), Planes())
+
+
 @torch.inference_mode()
 def test_slices_pass_as_they_are(network, volume):
     slices = volume[..., 2]
@@ -66,7 +86,7 @@ def test_the_network_sees_batches_of_multiples_of_the_divisor(volume):
         return x
 
     result = AxialInferer(batch_size=4, divisor=32, amp=False)(volume, network)
-    assert seen == [(4, 1, 32, 64), (4, 1, 32, 64), (2, 1, 32, 64)]
+    assert seen == [(4, 1, 32, 64), (1, 1, 32, 64)] * 2  # of each volume
     assert torch.equal(result, volume)  # each voxel in its place
 
 

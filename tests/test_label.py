@@ -78,10 +78,10 @@ def test_in_monai_deploy_with_a_volume_that_is_loaded_already_the_mask_is_the_bu
 
 
 def test_in_monai_deploy_a_torchscript_network_rounds_to_bfloat16_as_the_network_itself_does():
-    network = RAVNet(width=32, lstm_ratio=0.5).eval()
+    network = RAVNet(in_channels=3, width=32, lstm_ratio=0.5).eval()
     network.load_state_dict(torch.load(BUNDLE / "models" / "model.pt", weights_only=True))
     script = torch.jit.script(network)
-    x = torch.rand(1, 1, 64, 64)
+    x = torch.rand(1, 3, 64, 64)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
         assert torch.equal(script(x), network(x))
 
@@ -107,7 +107,7 @@ def test_monai_labels_dropout_for_epistemic_scoring_makes_each_look_another():
     parser.config.update({"bundle_root": str(BUNDLE)})
     parser["network_def"]["dropout"] = 0.2
     network = parser.get_parsed_content("network_def", instantiate=True).train()
-    x = torch.rand(1, 1, 32, 32)
+    x = torch.rand(1, 3, 32, 32)
     with torch.no_grad():
         assert not torch.equal(network(x), network(x))
 
@@ -118,7 +118,7 @@ def test_trained_from_monai_label_the_weights_go_on_from_the_last_and_each_train
     cases = [{"image": str(image), "label": str(label)} for image, label in zip(*parts)]
     file = tmp_path / "models" / "model.pt"
     file.parent.mkdir()
-    torch.save(RAVNet(width=8, lstm_ratio=0.5).state_dict(), file)
+    torch.save(RAVNet(in_channels=3, width=8, lstm_ratio=0.5).state_dict(), file)
 
     def train(epochs: int, **more) -> tuple[dict, dict]:
         before = torch.load(file, weights_only=True)
@@ -143,7 +143,7 @@ def test_trained_from_monai_label_the_weights_go_on_from_the_last_and_each_train
         )
         return before, torch.load(file, weights_only=True)
 
-    names = [name for name, _ in RAVNet(width=8, lstm_ratio=0.5).named_parameters()]
+    names = [name for name, _ in RAVNet(in_channels=3, width=8, lstm_ratio=0.5).named_parameters()]
     before, after = train(1, learning_rate=0.0, output_dir=str(tmp_path / "still"))
     for name in names:
         torch.testing.assert_close(after[name], before[name], rtol=1e-4, atol=1e-6)

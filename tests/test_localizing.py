@@ -91,6 +91,27 @@ def test_each_volume_of_a_batch_is_looked_at_on_its_own():
     assert torch.equal(found > 0, torch.as_tensor(x) > 0.5)
 
 
+def test_each_volume_of_a_batch_has_its_own_spacing():
+    """A batch's affine is `(B, 4, 4)`: the steps of the first pass are each volume's own."""
+    fine, thick = (volume(LIVER, mm=(2.0, 2.0, mm)) for mm in (2.0, 10.0))
+    affines = torch.stack([fine.affine, thick.affine])
+    together = MetaTensor(torch.cat([fine, thick]).as_tensor(), affine=affines)
+    alone = [LiverFirstInferer(amp=False)(x, Bright()) for x in (fine, thick)]
+    assert not torch.equal(*alone)
+    assert torch.equal(LiverFirstInferer(amp=False)(together, Bright()), torch.cat(alone))
+
+
+def test_both_passes_see_the_neighbours_of_a_slice():
+    """A network that needs all three planes bright finds what is two planes away from both ends of the liver."""
+
+    class All(torch.nn.Module):
+        def forward(self, x):
+            return 10 * (x.amin(1, keepdim=True) - 0.5)
+
+    found = LiverFirstInferer(amp=False, seen=[-2, 0, 2])(volume(LIVER), All())
+    assert (found > 0)[0, 0, 40, 40].nonzero()[:, 0].tolist() == list(range(27, 38))
+
+
 def test_slices_are_seen_whole():
     x = torch.rand(3, 1, 40, 50)
     assert torch.equal(LiverFirstInferer(amp=False)(x, Bright()), AxialInferer(amp=False)(x, Bright()))

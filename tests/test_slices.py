@@ -68,24 +68,40 @@ def test_a_batch_has_its_size_and_every_scan_and_its_share_of_liver(dataset):
     slices = dataset(slices_per_epoch=600, liver_share=0.6)
     slices.set_random_state(0)
     batches = list(DataLoader(slices, batch_size=200))
-    assert [batch["image"].shape for batch in batches] == [(200, 1, 48, 96)] * 3  # one and a half patches
+    assert [batch["image"].shape for batch in batches] == [(200, 3, 48, 96)] * 3  # one and a half patches
     image, label = (torch.cat([batch[key] for batch in batches]) for key in ("image", "label"))
     assert image.dtype == label.dtype == torch.uint8 and image.max() <= LEVELS
     depths = [len(scan) for scan, _ in slices.scans]
     share = np.mean([0.6 + 0.4 * len(liver) / depth for liver, depth in zip(slices.liver, depths)])
-    assert label.flatten(1).any(1).float().mean() == pytest.approx(share, abs=0.06)
+    assert label[:, 1].flatten(1).any(1).float().mean() == pytest.approx(share, abs=0.06)
     assert slices.scans[0][0].shape[1:] == (48, 40)
     assert not image[..., :28].any() and not image[..., 68:].any() and image[..., 28:68].any()  # in the middle
-    seen = {bytes(plane.numpy()) for plane in image[:, 0, :, 28:68]}
+    seen = {bytes(plane.numpy()) for plane in image[:, 1, :, 28:68]}
     for volume, _ in slices.scans:
         assert len({bytes(plane.numpy()) for plane in volume} & seen) > 6
 
 
+def test_the_channels_are_the_slices_that_the_config_names(dataset):
+    slices = dataset(slices_per_epoch=40)
+    assert slices.seen.tolist() == [-2, 0, 2]
+    volumes = [volume for volume, _ in slices.scans]
+    ends = 0
+    for i in range(40):
+        planes = slices[i]["image"][..., 28:68]
+        (z, volume), *_ = [
+            (z, volume) for volume in volumes for z in range(len(volume)) if torch.equal(volume[z], planes[1])
+        ]
+        ends += z < 2
+        beside = volume[[max(0, z - 2), min(len(volume) - 1, z + 2)]]
+        assert torch.equal(planes[::2], beside)
+    assert ends
+
+
 def test_a_share_of_one_gives_liver_alone_and_where_there_is_none_any_slice(dataset):
     slices = dataset(slices_per_epoch=60, liver_share=1.0)
-    assert all(slices[i]["label"].any() for i in range(60))
+    assert all(slices[i]["label"][1].any() for i in range(60))
     slices.liver = [liver[:0] for liver in slices.liver]
-    assert any(not slices[i]["label"].any() for i in range(60))
+    assert any(not slices[i]["label"][1].any() for i in range(60))
 
 
 def test_the_same_seed_draws_the_same_slices(dataset):

@@ -143,7 +143,7 @@ def test_it_learns_and_writes_curves_and_weights_that_load_strictly(uninterrupte
     assert state_of(output)["best"]["best"] == pytest.approx(max(dice), abs=1e-6)
     weights = torch.load(output / "models" / "model.pt", weights_only=True)
     assert {type(value) for value in weights.values()} == {torch.Tensor}
-    RAVNet(width=8, lstm_ratio=0.5).load_state_dict(weights, strict=True)
+    RAVNet(in_channels=3, width=8, lstm_ratio=0.5).load_state_dict(weights, strict=True)
 
 
 def test_a_training_ended_by_sigterm_and_by_kill_9_goes_on_to_the_same_bit(uninterrupted, phantoms, tmp_path):
@@ -239,5 +239,7 @@ def test_a_pack_trains_where_there_are_no_scans(phantoms, tmp_path, here):
     files = [str(root / "configs" / f"{name}.json") for name in ("train", "packed", "gpu")]
     more = {**small, **folders, "max_epochs": 1}
     monai.bundle.run("training", config_file=files, logging_file=False, bundle_root=str(root), **more)
-    RAVNet(width=8, lstm_ratio=0.5).load_state_dict(torch.load(root / "models" / "model.pt", weights_only=True))
+    RAVNet(in_channels=3, width=8, lstm_ratio=0.5).load_state_dict(
+        torch.load(root / "models" / "model.pt", weights_only=True)
+    )
     assert len(scalars(root / "runs", "train_loss")) == 2

@@ -36,8 +36,8 @@ class Scene:
         body = np.clip((self.hu + 40) / 200, 0, 1)
         self.image = np.where(self.truth, np.float32(1), np.float32(0.5) * body).astype(np.float32)
 
-    def predict(self, slices):
-        return 1 / (1 + np.exp(-40 * (slices - 0.75)))
+    def predict(self, volume, at):
+        return 1 / (1 + np.exp(-40 * (volume[..., at] - 0.75)))
 
     def observe(
         self, mask=None, probability=None, hu=None, image=None, affine=None, predict=None, delivered=None, **arguments
@@ -215,7 +215,7 @@ def test_without_a_second_pass_nothing_is_said_of_one(scene):
 
 
 def test_a_network_that_contradicts_itself_is_rejected(scene):
-    verdict = judge(scene.observe(predict=lambda slices: np.zeros_like(slices)))
+    verdict = judge(scene.observe(predict=lambda volume, at: np.zeros_like(volume[..., at])))
     assert verdict.level == "reject" and has(verdict, "Dice 0.000")
 
 

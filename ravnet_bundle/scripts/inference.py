@@ -24,16 +24,16 @@ class AxialInferer(Inferer):
     Logits come back as float32, on the input's device and grid.
 
     Args:
-        seen: the slices of a volume that the network sees as its channels, counted from the slice that it answers for,
-            which is in their middle: `[-2, 0, 2]` are three. Beyond a volume's end its last slice stands again.
         batch_size: slices in one forward pass over a volume.
         divisor: height and width of what the network sees are multiples of it.
         amp: use bfloat16 autocast where the device is faster with it.
+        seen: the slices of a volume that the network sees as its channels, counted from the slice that it answers for,
+            which is in their middle: `[-2, 0, 2]` are three. Beyond a volume's end its last slice stands again.
     """
 
-    def __init__(self, seen: Sequence[int] = (0,), batch_size: int = 8, divisor: int = 16, amp: bool = True):
+    def __init__(self, batch_size: int = 8, divisor: int = 16, amp: bool = True, seen: Sequence[int] = (0,)):
         super().__init__()
-        self.seen, self.batch_size, self.divisor, self.amp = tuple(seen), batch_size, divisor, amp
+        self.batch_size, self.divisor, self.amp, self.seen = batch_size, divisor, amp, tuple(seen)
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
