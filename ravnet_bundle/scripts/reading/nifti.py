@@ -17,8 +17,8 @@ import nibabel as nib
 import numpy as np
 
 from . import stream
+from .checks import check_claim, check_shape, doubts_about
 from .errors import CTError, one_reason
-from .geometry import check_claim, check_shape, doubts_about
 from .scan import Header, Scan
 from .stream import Stored
 
