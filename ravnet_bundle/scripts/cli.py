@@ -238,10 +238,9 @@ def _dry_run(options: argparse.Namespace, output: Path) -> int:
     Of what would be written it prints names and facts; what is set aside or refused goes to stderr, with its path.
     """
     with interruption.loading():
-        from nibabel.affines import voxel_sizes
-
         from .batch.pseudonyms import hidden, salt_there, settle
         from .batch.results import set_aside
+        from .geometry import spacing_of
         from .reading import CTError, find, load
 
     found = find(options.inputs, options.series)
@@ -256,7 +255,7 @@ def _dry_run(options: argparse.Namespace, output: Path) -> int:
             errors.append(str(error))
             continue
         size = " x ".join(map(str, ct.shape))
-        spacing = " x ".join(f"{step:.3g}" for step in voxel_sizes(ct.affine.numpy()))
+        spacing = " x ".join(f"{step:.3g}" for step in spacing_of(ct.affine))
         facts = [f"{scan.name}: {size} voxels of {spacing} mm", ct.meta["notes"], ct.meta["doubts"]]
         _say(["; ".join(fact for fact in facts if fact)])
     for line in found.aside:

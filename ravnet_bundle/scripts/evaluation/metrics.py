@@ -27,7 +27,6 @@ import torch
 import torch.nn.functional as F
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
-from monai.data.utils import affine_to_spacing
 from monai.engines import IterationEvents
 from monai.metrics import (
     compute_average_surface_distance,
@@ -37,9 +36,9 @@ from monai.metrics import (
     get_mask_edges,
     get_surface_distance,
 )
-from monai.transforms.utils import generate_spatial_bounding_box
 
 from ..files import atomic, scan_name
+from ..geometry import axial_axis, bounding_box, spacing_of
 
 logger = logging.getLogger(__name__)
 
@@ -108,8 +107,7 @@ def lits_metrics(pred: torch.Tensor, label: torch.Tensor, spacing: Sequence[floa
     Surfaces are compared within the bounding box of both masks, which changes no distance: a mask that touches the
     border of the box ends there, as it does at the volume's.
     """
-    start, end = generate_spatial_bounding_box((pred | label)[None])
-    box = tuple(map(slice, start, end))
+    box = bounding_box((pred | label).numpy()) or ()
     pred, label = pred[box], label[box]
     both, found, real = int((pred & label).sum()), int(pred.sum()), int(label.sum())
     millilitres = math.prod(spacing) / 1000
@@ -173,9 +171,8 @@ def evaluate_case(pred: MetaTensor, label: MetaTensor) -> Case:
     """
     check_same_grid(pred, label)
     affine = label.affine.cpu().numpy()
-    axial = next(axis for axis, code in enumerate(nib.aff2axcodes(affine)) if code in ("S", "I"))
     masks = [mask.as_tensor()[0].cpu() > 0.5 for mask in (pred, label)]
-    spacing, slices = affine_to_spacing(affine).tolist(), paper_counts(*masks, axis=axial)
+    spacing, slices = spacing_of(affine).tolist(), paper_counts(*masks, axis=axial_axis(affine))
     outside = slices[slices[:, 0] + slices[:, 3] == 0, 1].sum() * math.prod(spacing) / 1000
     lits = {**lits_metrics(*masks, spacing=spacing), "outside_ml": float(outside)}
     return Case(scan_name(pred.meta["filename_or_obj"]), slices, lits)

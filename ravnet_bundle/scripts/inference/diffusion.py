@@ -9,12 +9,10 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.config import KeysCollection
-from monai.data.utils import affine_to_spacing
 from monai.transforms import MapTransform
-from monai.transforms.utils import generate_spatial_bounding_box
 from scipy.sparse.linalg import LinearOperator, cg
 
-from ..geometry import eroded
+from ..geometry import bounding_box, dilated, eroded, spacing_of
 
 GRID_MM = 3.5  # voxels of the walk; the means over them are less noisy than the CT's own
 REACH_MM = 40  # around the mask: what a walk may take in
@@ -64,24 +62,21 @@ class TissueDiffusiond(MapTransform):
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
         result = dict(data)
         for key in self.key_iterator(result):
-            found = result[key] >= self.threshold
-            if not self.length_mm or not found.any():
-                continue
             image = result[self.image_key]
-            spacing = np.asarray(affine_to_spacing(image.affine))
-            margin = [math.ceil(REACH_MM / mm) for mm in spacing]
-            start, end = generate_spatial_bounding_box(found, margin=margin, allow_smaller=True)
-            box = (slice(None), *map(slice, start, end))
-            mask = found[box].cpu()
-            share = self.walked(torch.as_tensor(image[box]).cpu().float(), mask.float(), spacing)
-            mask, liver = mask[0].numpy(), share >= 0.5
+            spacing = spacing_of(image.affine)
+            found = (torch.as_tensor(result[key])[0] >= self.threshold).cpu().numpy()
+            box = bounding_box(found, [math.ceil(REACH_MM / mm) for mm in spacing])
+            if not self.length_mm or box is None:
+                continue
+            mask, seen = found[box], torch.as_tensor(image)[0][box].cpu().float()
+            liver = self.walked(seen[None], torch.from_numpy(mask)[None].float(), spacing) >= 0.5
             out, into = (self.thick(part, spacing) for part in (mask & ~liver, ~mask & liver))
             if out.sum() + into.sum() > MOST * mask.sum():
                 result[f"{key}_note"] = GAVE_UP
                 continue
             result[key] = result[key].clone()
             for part, value in ((out, 0.0), (into, 1.0)):
-                result[key][box].masked_fill_(torch.from_numpy(part)[None].to(result[key].device), value)
+                result[key][0][box].masked_fill_(torch.from_numpy(part).to(result[key].device), value)
         return result
 
     def walked(self, image: torch.Tensor, mask: torch.Tensor, spacing: np.ndarray) -> np.ndarray:
@@ -100,7 +95,7 @@ class TissueDiffusiond(MapTransform):
         if not part.any():
             return part
         core = eroded(part, spacing, self.radius_mm)
-        return part & ~eroded(~core, spacing, self.radius_mm) if core.any() else core
+        return part & dilated(core, spacing, self.radius_mm) if core.any() else core
 
 
 def random_walk(image: np.ndarray, prior: np.ndarray, spacing: np.ndarray, length_mm: float, edge: float) -> np.ndarray:

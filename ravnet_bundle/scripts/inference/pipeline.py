@@ -87,7 +87,7 @@ class Pipeline:
 
     @torch.inference_mode()
     def predict(self, volume: np.ndarray, at: Sequence[int]) -> np.ndarray:
-        """The network's probabilities for slices `at` of a volume on its grid: float32, `(X', Y', Z') -> (X', Y', N)`."""
+        """The network's probabilities for slices `at` of such a volume: float32, `(X', Y', Z') -> (X', Y', N)`."""
         x = torch.from_numpy(volume)[None].to(self.device)
         activate = next(step for step in self.after if isinstance(step, Activationsd))
         return activate({"pred": self.inferer.slices(x, at, None, self.network).cpu()})["pred"][0].numpy()

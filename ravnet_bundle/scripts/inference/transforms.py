@@ -8,12 +8,10 @@ from collections.abc import Hashable, Mapping
 import numpy as np
 import torch
 from monai.config import KeysCollection
-from monai.data.utils import affine_to_spacing
-from monai.transforms import KeepLargestConnectedComponent, MapTransform
-from monai.transforms.utils import generate_spatial_bounding_box
+from monai.transforms import MapTransform
 from scipy.ndimage import gaussian_filter
 
-from ..geometry import eroded
+from ..geometry import bounding_box, dilated, eroded, largest_component, spacing_of
 
 TRACE = 0.01  # what is less is nothing that a Gaussian could raise to a mask
 
@@ -40,30 +38,27 @@ class LargestComponentd(MapTransform):
     def __init__(self, keys: KeysCollection, image_key: str = "image", opening_mm: float = 0.0, threshold: float = 0.5):
         super().__init__(keys)
         self.image_key, self.opening_mm, self.threshold = image_key, opening_mm, threshold
-        self.largest = KeepLargestConnectedComponent()
 
-    def chosen(self, found: torch.Tensor, spacing: np.ndarray | None) -> torch.Tensor:
-        """The part of `found`, boolean `(1, X, Y, Z)`, that stays."""
+    def chosen(self, found: np.ndarray, spacing: np.ndarray) -> np.ndarray:
+        """The part of `found`, boolean `(X, Y, Z)`, that stays."""
         if self.opening_mm:
-            core = torch.from_numpy(eroded(found[0].cpu().numpy(), spacing, self.opening_mm))[None]
+            core = eroded(found, spacing, self.opening_mm)
             if core.any():
-                far = eroded(~self.largest(core)[0].numpy(), spacing, self.opening_mm)
-                return found & torch.from_numpy(~far)[None].to(found.device)
-        return self.largest(found.clone())  # it works in place
+                return found & dilated(largest_component(core), spacing, self.opening_mm)
+        return largest_component(found)
 
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
         result = dict(data)
         for key in self.key_iterator(result):
-            found = result[key] >= self.threshold
-            if not found.any():
-                continue
+            found = (torch.as_tensor(result[key])[0] >= self.threshold).cpu().numpy()
             # with the voxels around it, where the volume has any: they are what the erosion begins at
-            start, end = generate_spatial_bounding_box(found, margin=1, allow_smaller=True)
-            box = (slice(None), *map(slice, start, end))  # labelling a volume of nothing takes as long as of something
-            spacing = np.asarray(affine_to_spacing(result[self.image_key].affine)) if self.opening_mm else None
+            box = bounding_box(found, margin=1)  # labelling a volume of nothing takes as long as of something
+            if box is None:
+                continue
+            spacing = spacing_of(result[self.image_key].affine) if self.opening_mm else np.ones(3)
             dropped = found[box] & ~self.chosen(found[box], spacing)
             result[key] = result[key].clone()
-            result[key][box].masked_fill_(dropped, 0.0)
+            result[key][0][box].masked_fill_(torch.from_numpy(dropped).to(result[key].device), 0.0)
         return result
 
 
@@ -85,15 +80,14 @@ class Smoothd(MapTransform):
 
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
         result = dict(data)
-        for key in self.key_iterator(result):
+        for key in self.key_iterator(result) if self.sigma_mm else ():
             values = torch.as_tensor(result[key])
-            if not self.sigma_mm or not (values > TRACE).any():
-                continue
-            spacing = np.asarray(affine_to_spacing(result[self.image_key].affine))
+            spacing = spacing_of(result[self.image_key].affine)
             margin = [math.ceil(4 * self.sigma_mm / mm) for mm in spacing]
-            start, end = generate_spatial_bounding_box(values > TRACE, margin=margin, allow_smaller=True)
-            box = (slice(None), *map(slice, start, end))
-            smooth = gaussian_filter(values[box][0].cpu().numpy(), self.sigma_mm / spacing, mode="nearest")
+            box = bounding_box((values[0] > TRACE).cpu().numpy(), margin)
+            if box is None:
+                continue
+            smooth = gaussian_filter(values[0][box].cpu().numpy(), self.sigma_mm / spacing, mode="nearest")
             result[key] = values.clone()
-            result[key][box] = torch.from_numpy(smooth)[None].to(values.device)
+            result[key][0][box] = torch.from_numpy(smooth).to(values.device)
         return result

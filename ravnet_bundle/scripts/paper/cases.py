@@ -10,10 +10,10 @@ import nibabel as nib
 import numpy as np
 import torch
 from monai.data import MetaTensor
-from monai.data.utils import affine_to_spacing
 from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged, Orientation
 
 from ..files import scan_name
+from ..geometry import spacing_of
 from ..training.headers import RepairHeaderd
 
 KEYS = ("image", "label")
@@ -44,7 +44,7 @@ def read_scan(item: Mapping[str, str]) -> Scan:
     """Reads the files "image" and "label" of a scan."""
     data = Compose([LoadImaged(KEYS), EnsureChannelFirstd(KEYS), RepairHeaderd(KEYS)])(dict(item))
     affine = data["image"].affine
-    spacing = affine_to_spacing(Orientation("RAS", labels=None)(data["image"]).affine.numpy())
+    spacing = spacing_of(Orientation("RAS", labels=None)(data["image"]).affine)
     return Scan(scan_name(item["image"]), *(turned(data[key]) for key in KEYS), tuple(spacing.tolist()), affine)
 
 

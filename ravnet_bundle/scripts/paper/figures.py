@@ -21,6 +21,7 @@ from mpl_toolkits.mplot3d.art3d import Poly3DCollection  # noqa: E402
 
 from ..evaluation.metrics import table  # noqa: E402
 from ..files import atomic  # noqa: E402
+from ..geometry import bounding_box, largest_component  # noqa: E402
 from .cases import Scan, Slice, read_scan, read_slice  # noqa: E402
 from .published import LOSS_NETWORK, PANELS  # noqa: E402
 from .rivals import NETWORKS  # noqa: E402
@@ -171,10 +172,7 @@ def dice(mask: np.ndarray, truth: np.ndarray) -> float:
 
 def body(hu: np.ndarray) -> tuple[slice, slice]:
     """The box around the largest thing in a slice that is not air."""
-    parts, _ = ndimage.label(hu > -30)
-    counts = np.bincount(parts.ravel())
-    counts[0] = 0
-    return ndimage.find_objects((parts == counts.argmax()).astype(int))[0] if counts.any() else np.s_[:, :]
+    return bounding_box(largest_component(hu > -30, corners=False)) or np.s_[:, :]
 
 
 def line(name: str) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from scipy.linalg import polar
 
+from ..geometry import spacing_of
 from .errors import CTError
 
 VOXELS = 2**31  # at most; 1024 x 1024 x 2048. More is a damaged header, or does not fit a computer with 16 GB
@@ -64,7 +65,7 @@ def straighten(affine: np.ndarray, shape: tuple[int, ...], source: Path | str) -
             `SPACING`.
     """
     axes = np.asarray(affine, float)[:3, :3]
-    spacing = np.linalg.norm(axes, axis=0)
+    spacing = spacing_of(affine)
     if not np.isfinite(affine).all() or not spacing.all() or abs(np.linalg.det(axes / spacing)) < 1e-3:
         raise CTError(f"{source}: the affine is singular or not finite: its axes span no volume; export it again.")
     skew = max(

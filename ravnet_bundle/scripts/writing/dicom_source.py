@@ -12,6 +12,8 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID, generate_uid
 from pydicom.valuerep import DA, TM
 
+from ..geometry import spacing_of
+
 LIVER_RGB = (221, 130, 101)  # the liver's colour in 3D Slicer's table of anatomy
 
 LEAN = 0.005  # of the volume's diagonal: what half a degree, as `reading` straightens, moves a corner
@@ -83,7 +85,7 @@ def mask_on_slices(
     expected[..., column] = (columns - 1 - corners[:, 1]) if flips[column] else corners[:, 1]
     expected[..., row] = (rows - 1 - corners[:, 0]) if flips[row] else corners[:, 0]
     planes = expected[:, 0, plane].astype(int)
-    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    spacing = spacing_of(affine)
     lean = LEAN * np.linalg.norm(spacing * mask.shape) / spacing
     if (
         any((header.Rows, header.Columns) != (mask.shape[row], mask.shape[column]) for header in headers)
