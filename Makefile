@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .PHONY: demo test test-label test-deploy lint format clean
 
 demo: .venv/.installed
-	@cd ravnet_bundle && ../$(BIN)/python -m scripts.demo ../demo
+	@cd ravnet_bundle && ../$(BIN)/python -m scripts.batch.demo ../demo
 
 test: lint
 	@$(BIN)/python -m pytest -q -rs --durations=10

@@ -30,11 +30,11 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import FlopCounterMode
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ravnet_bundle"))
-from scripts import comparisons  # noqa: E402
 from scripts.networks import RAVNet  # noqa: E402
+from scripts.paper import rivals  # noqa: E402
 
 NETWORKS: dict[str, tuple[Callable[[], nn.Module], torch.dtype]] = {
-    **{name: (build, torch.float32) for name, build in comparisons.NETWORKS.items()},
+    **{name: (build, torch.float32) for name, build in rivals.NETWORKS.items()},
     "RA V-Net, lstm_ratio 0.5": (partial(RAVNet, lstm_ratio=0.5), torch.float32),
     "RA V-Net, width 32": (partial(RAVNet, width=32), torch.float32),
     "RA V-Net, width 16": (partial(RAVNet, width=16), torch.float32),

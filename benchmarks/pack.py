@@ -43,7 +43,7 @@ def write(data: Path, archive: Path, keys: dict[str, object]) -> None:
     parser.read_config(str(BUNDLE / "configs" / "train.json"))
     parser.update({"bundle_root": str(BUNDLE), "dataset_dir": str(data), **keys})
     parser.get_parsed_content("code_path")
-    from scripts.slices import pack
+    from scripts.training.slices import pack
 
     with tempfile.TemporaryDirectory() as folder, tarfile.open(archive, "w") as tar:
         for name in ("configs", "scripts"):

@@ -30,9 +30,10 @@ sys.path.insert(0, str(BUNDLE))
 from scipy.ndimage import gaussian_filter, zoom  # noqa: E402  (the bundle's root is on the path first)
 
 from scripts.assessment import Limits, Verdict, judge, measure, observe  # noqa: E402
-from scripts.datasets import scan_name, training_scans  # noqa: E402
-from scripts.pipeline import Pipeline, Segmentation  # noqa: E402
+from scripts.files import scan_name  # noqa: E402
+from scripts.inference.pipeline import Pipeline, Segmentation  # noqa: E402
 from scripts.reading import CTError, load  # noqa: E402
+from scripts.training.datasets import training_scans  # noqa: E402
 
 GOOD = 0.8  # Dice that a case must have to pass as ok
 NATIVE = 512  # pixels a side of the grid that noise lives on

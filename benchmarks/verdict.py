@@ -33,8 +33,8 @@ from stress import Case, Product, Row, dice, upright  # noqa: E402
 from scripts.assessment import Limits, judge  # noqa: E402
 from scripts.assessment.observations import FOUND, calibrated, expected_dice  # noqa: E402
 from scripts.assessment.verdict import CHECKS, DERIVED  # noqa: E402
-from scripts.datasets import training_scans  # noqa: E402
 from scripts.phantom import make_phantom  # noqa: E402
+from scripts.training.datasets import training_scans  # noqa: E402
 
 GOOD, FINE = 0.8, 0.9  # Dice that a case must have to pass as ok; from which it should pass
 MARGIN = 0.25  # a limit lies beyond the fine cases' extreme by this part of its distance from their median

@@ -5,7 +5,7 @@ import sys
 from functools import cache
 from pathlib import Path
 
-from ravnet_bundle.scripts.pipeline import Pipeline
+from ravnet_bundle.scripts.inference.pipeline import Pipeline
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLE = ROOT / "ravnet_bundle"

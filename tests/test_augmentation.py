@@ -5,8 +5,8 @@ from dataclasses import fields, replace
 import pytest
 import torch
 
-from scripts.augmentation import Augmentation, cut, ellipses, shift_liver, thicker
-from scripts.intensities import HU, Draw, curve, filtered, noise, open_window, shallow_network
+from scripts.training.augmentation import Augmentation, cut, ellipses, shift_liver, thicker
+from scripts.training.intensities import HU, Draw, curve, filtered, noise, open_window, shallow_network
 
 NOTHING = Augmentation(**{field.name: 0.0 for field in fields(Augmentation) if field.name != "size"})
 

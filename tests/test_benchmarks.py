@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from scripts.assessment import Limits
-from scripts.diffusion import GAVE_UP
+from scripts.inference.diffusion import GAVE_UP
+from scripts.inference.pipeline import Segmentation
+from scripts.inference.provenance import BUNDLE
 from scripts.phantom import make_phantom
-from scripts.pipeline import Segmentation
-from scripts.provenance import BUNDLE
 
 BENCHMARKS = BUNDLE.parent / "benchmarks"
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from studies import COMMAND, ROOT, ravnet
 
+from ravnet_bundle.scripts.batch.shards import Shard
 from ravnet_bundle.scripts.phantom import make_phantom, save_phantom
-from ravnet_bundle.scripts.shards import Shard
 
 
 @pytest.fixture(scope="module")

@@ -18,11 +18,11 @@ import torch
 from studies import BUNDLE, ROOT, contents, debris
 
 from ravnet_bundle import segment
-from ravnet_bundle.scripts.claims import Claim
+from ravnet_bundle.scripts.batch.claims import Claim
+from ravnet_bundle.scripts.batch.shards import Shard
 from ravnet_bundle.scripts.cli import main
 from ravnet_bundle.scripts.phantom import make_phantom, save_phantom
 from ravnet_bundle.scripts.reading import Found, Scan
-from ravnet_bundle.scripts.shards import Shard
 
 RECIPES = BUNDLE / "docs" / "cohort"
 
@@ -232,7 +232,7 @@ def test_a_worker_with_other_weights_does_nothing(cohort, tmp_path, elsewhere, m
 
 
 def test_no_scheduler_is_a_usage_error(cohort, tmp_path, dask, monkeypatch, capsys):
-    monkeypatch.setattr("ravnet_bundle.scripts.segment.team.CONNECT", 1)
+    monkeypatch.setattr("ravnet_bundle.scripts.batch.team.CONNECT", 1)
     assert_usage_error(cohort[0], "tcp://127.0.0.1:9", "no Dask cluster", tmp_path, monkeypatch, capsys)
 
 

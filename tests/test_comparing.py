@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 import torch
 
-import scripts.training
-from scripts.comparing.published import LOSS_NETWORK, LOSSES, PANELS, TABLES, Published
-from scripts.comparing.tables import impossible
-from scripts.comparisons import NETWORKS
-from scripts.inference import AxialInferer
+import scripts.training.handlers
+from scripts.inference.axial import AxialInferer
 from scripts.networks import RAVNet
+from scripts.paper.published import LOSS_NETWORK, LOSSES, PANELS, TABLES, Published
+from scripts.paper.rivals import NETWORKS
+from scripts.paper.tables import impossible
 from scripts.phantom import make_decathlon
 
 BUNDLE = Path(__file__).parents[1] / "ravnet_bundle"
@@ -187,19 +187,19 @@ def test_a_second_call_runs_nothing_and_makes_the_same_tables(whole, phantoms, t
 KILLED = """
 import json, os, signal, sys
 sys.path.insert(0, sys.argv[1])
-import monai, scripts.training
-save = scripts.training.save_atomically
+import monai, scripts.training.handlers
+save = scripts.training.handlers.save_atomically
 def save_and_die(content, path):
     save(content, path)
     if content.get("epoch") == 4:
         os.kill(os.getpid(), signal.SIGKILL)
-scripts.training.save_atomically = save_and_die
+scripts.training.handlers.save_atomically = save_and_die
 monai.bundle.run("comparing", logging_file=False, **json.loads(sys.argv[2]))
 """
 
 
 def test_a_run_ended_by_sigterm_and_by_kill_9_goes_on_to_the_same_figures(whole, phantoms, tmp_path, monkeypatch):
-    save = scripts.training.save_atomically
+    save = scripts.training.handlers.save_atomically
 
     def save_and_tell(content, path):
         save(content, path)
@@ -207,7 +207,7 @@ def test_a_run_ended_by_sigterm_and_by_kill_9_goes_on_to_the_same_figures(whole,
             signal.raise_signal(signal.SIGTERM)
 
     with monkeypatch.context() as patch:
-        patch.setattr(scripts.training, "save_atomically", save_and_tell)
+        patch.setattr(scripts.training.handlers, "save_atomically", save_and_tell)
         compare(phantoms, tmp_path, CHOSEN[:1])
     state = run_folder(tmp_path, "SA-UNet") / "resume.pt"
     assert torch.load(state, weights_only=True)["epoch"] == 2

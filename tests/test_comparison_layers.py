@@ -11,10 +11,10 @@ from scipy import ndimage
 from test_blocks import seed_and_one_thread, settle
 
 from scripts.blocks import ChannelAttention, ConvLSTM
-from scripts.comparisons.csnet import SpatialAttention
-from scripts.comparisons.level_set import LevelSetd
-from scripts.comparisons.saunet import DropBlock, SpatialGate, Up
-from scripts.comparisons.unet import Res2
+from scripts.paper.csnet import SpatialAttention
+from scripts.paper.level_set import LevelSetd
+from scripts.paper.saunet import DropBlock, SpatialGate, Up
+from scripts.paper.unet import Res2
 
 __all__ = ["seed_and_one_thread"]  # a fixture, used by being here
 

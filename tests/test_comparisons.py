@@ -5,7 +5,7 @@ import torch
 from monai.bundle import ConfigParser
 from test_blocks import seed_and_one_thread
 
-from scripts.comparisons import NETWORKS, OUR_READING, REFINEMENTS, build
+from scripts.paper.rivals import NETWORKS, OUR_READING, REFINEMENTS, build
 
 __all__ = ["seed_and_one_thread"]  # a fixture, used by being here
 
@@ -85,7 +85,7 @@ def test_dynunet_pads_only_what_its_seven_halvings_do_not_divide():
 
 
 def test_a_bundle_config_names_a_network_and_its_scale():
-    definition = {"_target_": "scripts.comparisons.build", "name": "BCDU-Net D3", "scale": 0.25}
+    definition = {"_target_": "scripts.paper.rivals.build", "name": "BCDU-Net D3", "scale": 0.25}
     net = ConfigParser({"network_def": definition}).get_parsed_content("network_def")
     assert net.level1[0].out_channels == 16 and len(net.bottom) == 3
 

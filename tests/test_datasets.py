@@ -8,8 +8,10 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from scripts.datasets import IRCADB, DataError, RepairHeaderd, lits_patient, training_scans
+from scripts.files import DataError
 from scripts.phantom import make_phantom
+from scripts.training.datasets import lits_patient, training_scans
+from scripts.training.headers import IRCADB, RepairHeaderd
 
 PARTS = ("training", "validation", "test")
 

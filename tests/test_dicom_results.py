@@ -33,7 +33,7 @@ from studies import FILES
 
 from ravnet_bundle import segment
 from scripts.phantom import make_phantom
-from scripts.reading.geometry import straighten
+from scripts.reading.checks import straighten
 from scripts.writing import write_nifti, write_seg
 
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from scripts.diffusion import TissueDiffusiond, random_walk
-from scripts.pipeline import Pipeline
+from scripts.inference.diffusion import TissueDiffusiond, random_walk
+from scripts.inference.pipeline import Pipeline
 from scripts.reading import load
 
 MM = (1.75, 1.75, 3.5)

@@ -23,7 +23,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from scripts.networks import RAVNet
 from scripts.phantom import make_decathlon
-from scripts.training import save_atomically
+from scripts.training.handlers import save_atomically
 
 BUNDLE = Path(__file__).parents[1] / "ravnet_bundle"
 SMALL = {"network_def#width": 8, "pixel_size": 8, "amp": False}

@@ -15,10 +15,10 @@ import torch
 from monai.bundle import ConfigWorkflow
 from scipy import ndimage
 
-from scripts.datasets import DataError
+from scripts.files import DataError
 from scripts.networks import RAVNet
 from scripts.phantom import make_decathlon
-from scripts.training import save_atomically
+from scripts.training.handlers import save_atomically
 
 BUNDLE = Path(__file__).parents[1] / "ravnet_bundle"
 CONFIGS = [str(BUNDLE / "configs" / name) for name in ("train.json", "evaluate.json")]

@@ -16,14 +16,15 @@ import torch
 from studies import COMMAND, ROOT, coarse, debris
 
 from ravnet_bundle import segment
-from ravnet_bundle.scripts import files, results
+from ravnet_bundle.scripts import files
+from ravnet_bundle.scripts.batch import results
+from ravnet_bundle.scripts.batch.interruption import INTERRUPTED
 from ravnet_bundle.scripts.cli import main
-from ravnet_bundle.scripts.interruption import INTERRUPTED
+from ravnet_bundle.scripts.inference.pipeline import Pipeline
+from ravnet_bundle.scripts.inference.provenance import WEIGHTS, software
 from ravnet_bundle.scripts.phantom import make_phantom, save_phantom
-from ravnet_bundle.scripts.pipeline import Pipeline
-from ravnet_bundle.scripts.provenance import WEIGHTS, software
 
-STUDIES = "ravnet_bundle.scripts.segment.studies"
+STUDIES = "ravnet_bundle.scripts.batch.studies"
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +107,7 @@ def test_memory_that_is_not_enough_is_told_in_words(error, says, cts, tmp_path, 
         try:
             raise error
         except Exception as cause:
-            raise RuntimeError("applying transform <scripts.transforms.X object at 0x7f>") from cause
+            raise RuntimeError("applying transform <scripts.inference.transforms.X object at 0x7f>") from cause
 
     computing(monkeypatch, compute)
     (outcome,) = segment(cts / "a.nii.gz", tmp_path / "out")

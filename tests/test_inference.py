@@ -4,8 +4,8 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from scripts import inference
-from scripts.inference import AxialInferer
+from scripts.inference import axial
+from scripts.inference.axial import AxialInferer
 from scripts.networks import RAVNet
 
 
@@ -99,7 +99,7 @@ def test_a_metatensor_gives_the_same_logits(network, volume):
 @torch.inference_mode()
 def test_bfloat16_is_close_to_float32_and_comes_back_as_float32(network, volume, monkeypatch):
     exact = AxialInferer(amp=False)(volume, network)
-    monkeypatch.setattr(inference, "has_fast_bfloat16", lambda device: True)
+    monkeypatch.setattr(axial, "has_fast_bfloat16", lambda device: True)
     fast = AxialInferer(amp=True)(volume, network)
     assert fast.dtype == exact.dtype == torch.float32
     assert not torch.equal(fast, exact)  # it was used
@@ -108,7 +108,7 @@ def test_bfloat16_is_close_to_float32_and_comes_back_as_float32(network, volume,
 
 @torch.inference_mode()
 def test_bfloat16_is_left_aside_where_it_is_slow(network, volume, monkeypatch):
-    monkeypatch.setattr(inference, "has_fast_bfloat16", lambda device: False)
+    monkeypatch.setattr(axial, "has_fast_bfloat16", lambda device: False)
     assert torch.equal(AxialInferer(amp=True)(volume, network), AxialInferer(amp=False)(volume, network))
 
 

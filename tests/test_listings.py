@@ -10,9 +10,10 @@ import pytest
 from monai.bundle import run
 from studies import BUNDLE
 
-from scripts.datasets import DataError, training_scans
+from scripts.files import DataError
 from scripts.reading import CTError, find
-from scripts.reading.geometry import check_claim
+from scripts.reading.checks import check_claim
+from scripts.training.datasets import training_scans
 
 
 def touch(folder: Path, *names: str) -> None:

@@ -4,8 +4,8 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from scripts.inference import AxialInferer
-from scripts.localizing import NO_LIVER, LiverFirstInferer
+from scripts.inference.axial import AxialInferer
+from scripts.inference.localizing import NO_LIVER, LiverFirstInferer
 
 
 class Bright(torch.nn.Module):

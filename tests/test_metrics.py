@@ -13,8 +13,8 @@ from monai.data import MetaTensor
 from monai.engines import IterationEvents
 from monai.metrics import compute_average_surface_distance, compute_hausdorff_distance, compute_surface_dice
 
-from scripts import metrics
-from scripts.metrics import CaseTables, evaluate_case, lits_metrics, paper_counts, paper_row, surface_dice
+from scripts.evaluation import metrics
+from scripts.evaluation.metrics import CaseTables, evaluate_case, lits_metrics, paper_counts, paper_row, surface_dice
 
 SPACING = (1.5, 2.0, 3.0)
 

@@ -8,7 +8,7 @@ from dicom import write_series
 from monai.bundle import run
 from studies import BUNDLE
 
-from ravnet_bundle.scripts.layout import MaskLayout
+from ravnet_bundle.scripts.inference.layout import MaskLayout
 from ravnet_bundle.scripts.phantom import make_phantom, save_phantom
 from ravnet_bundle.scripts.reading import find
 

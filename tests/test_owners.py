@@ -14,11 +14,11 @@ from dicom import rewrite, write_series
 from studies import coarse
 
 from ravnet_bundle import segment
+from ravnet_bundle.scripts.batch.pseudonyms import settle
+from ravnet_bundle.scripts.batch.shards import Shard
 from ravnet_bundle.scripts.cli import main
 from ravnet_bundle.scripts.phantom import make_phantom, save_phantom
-from ravnet_bundle.scripts.pseudonyms import settle
 from ravnet_bundle.scripts.reading import find
-from ravnet_bundle.scripts.shards import Shard
 
 # What a rule that looks for the header's own words in names lets through
 TELLING = ("Wu_Li", "山田太郎", "王伟", "Ju\u0308rgen Mu\u0308ller", "Mueller_Juergen", "12.03.1956", "Bo")
@@ -26,7 +26,7 @@ TELLING = ("Wu_Li", "山田太郎", "王伟", "Ju\u0308rgen Mu\u0308ller", "Muel
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr("ravnet_bundle.scripts.segment.studies.Pipeline", lambda **overrides: coarse())
+    monkeypatch.setattr("ravnet_bundle.scripts.batch.studies.Pipeline", lambda **overrides: coarse())
 
 
 @pytest.fixture(scope="module")

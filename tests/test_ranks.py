@@ -14,7 +14,7 @@ from monai.engines import IterationEvents
 from test_distributed import BUNDLE, configs, leave_as_it_was
 
 from scripts.networks import RAVNet
-from scripts.training import MeanOverRanks, Resume, Seed, StopOnSignal, save_atomically
+from scripts.training.handlers import MeanOverRanks, Resume, Seed, StopOnSignal, save_atomically
 
 __all__ = ["leave_as_it_was"]  # a fixture, used by being here
 

@@ -1,4 +1,4 @@
-"""What is a scan, and what is refused: `scripts/reading.py`."""
+"""What is a scan, and what is refused: `scripts/reading`."""
 
 import tracemalloc
 import zipfile

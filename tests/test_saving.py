@@ -1,4 +1,4 @@
-"""What a training saves and how it stops, resumes and averages: `scripts/training`, without a bundle."""
+"""What a training saves and how it stops, resumes and averages: `scripts/training/handlers.py`, without a bundle."""
 
 import math
 import os
@@ -13,8 +13,8 @@ from ignite.engine import Engine, Events
 from monai.data import DataLoader
 from monai.optimizers import WarmupCosineSchedule
 
-import scripts.training
-from scripts.training import Averaged, Resume, SaveBest, StopAtLoss, StopOnSignal, save_atomically
+from scripts.training import handlers
+from scripts.training.handlers import Averaged, Resume, SaveBest, StopAtLoss, StopOnSignal, save_atomically
 
 
 def said(caplog) -> list[str]:
@@ -53,9 +53,9 @@ def test_a_save_that_fails_leaves_the_old_content_and_no_rest(tmp_path):
 
 def test_a_save_reaches_the_disk_before_it_takes_its_name(tmp_path, monkeypatch):
     calls = []
-    monkeypatch.setattr(scripts.training.os, "fsync", lambda number: calls.append("fsync"))
+    monkeypatch.setattr(handlers.os, "fsync", lambda number: calls.append("fsync"))
     replace = os.replace
-    monkeypatch.setattr(scripts.training.os, "replace", lambda *args: calls.append("replace") or replace(*args))
+    monkeypatch.setattr(handlers.os, "replace", lambda *args: calls.append("replace") or replace(*args))
     save_atomically(1, tmp_path / "model.pt")
     assert calls == ["fsync", "replace", "fsync"]
 

@@ -19,8 +19,8 @@ from studies import BUNDLE, FILES, contents, debris, ravnet
 from test_axes import CODES
 
 from ravnet_bundle import segment
+from ravnet_bundle.scripts.inference.pipeline import Pipeline
 from ravnet_bundle.scripts.phantom import make_phantom, save_phantom
-from ravnet_bundle.scripts.pipeline import Pipeline
 from ravnet_bundle.scripts.reading import load
 from ravnet_bundle.scripts.writing import complete
 

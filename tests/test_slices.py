@@ -11,7 +11,7 @@ from monai.data import DataLoader
 from monai.transforms import CastToTyped, Compose
 
 from scripts.phantom import make_decathlon
-from scripts.slices import LEVELS, Scans, Slices
+from scripts.training.slices import LEVELS, Scans, Slices
 
 BUNDLE = Path(__file__).resolve().parents[1] / "ravnet_bundle"
 

@@ -19,7 +19,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from scripts.networks import RAVNet
 from scripts.phantom import make_decathlon
-from scripts.training import Seed
+from scripts.training.handlers import Seed
 
 BUNDLE = Path(__file__).parents[1] / "ravnet_bundle"
 EPOCHS = 6

@@ -4,7 +4,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from scripts.transforms import LargestComponentd, Smoothd
+from scripts.inference.transforms import LargestComponentd, Smoothd
 
 
 def test_all_but_the_largest_component_of_a_probability_is_set_to_none():

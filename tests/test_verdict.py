@@ -12,8 +12,8 @@ from scripts.assessment import Limits, Verdict, measure, observe
 from scripts.assessment import judge as judged
 from scripts.assessment.observations import calibrated
 from scripts.assessment.verdict import CHECKS, DERIVED
+from scripts.inference.provenance import BUNDLE
 from scripts.phantom import make_phantom
-from scripts.provenance import BUNDLE
 
 LIMITS = Limits("", {}, 1.0, {
     "front_of_middle_percent": (-7.0, None), "expected_dice": (0.98, None), "border_width_mm": (None, 2.2),

@@ -16,7 +16,7 @@ from sampled import Sampled, parser
 BUNDLE = Path(__file__).resolve().parents[2] / "ravnet_bundle"
 PAPER = {"pixel_size": -1, "network_def#width": 64, "network_def#lstm_ratio": 1.0, "load_pretrain": False}
 PAPER["inferer"] = {
-    "_target_": "scripts.inference.AxialInferer",
+    "_target_": "scripts.inference.axial.AxialInferer",
     "_requires_": "@code_path",
     "batch_size": "@slices_per_batch",
     "amp": "@amp",

@@ -16,9 +16,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from . import interruption
-from .claims import Claim
-from .shards import Shard
+from .batch import interruption
+from .batch.claims import Claim
+from .batch.shards import Shard
 
 VERDICTS = {"ok": "ok", "review": "REVIEW", "reject": "REJECT"}
 
@@ -184,7 +184,7 @@ def _segment(options: argparse.Namespace) -> int:
     except OSError as error:
         raise Usage(f"{output}: no folder that can be written to ({error.strerror}): give another --output.") from error
     with interruption.loading():
-        from .segment import segment
+        from .batch.segment import segment
 
     names = ("series", "seg", "rtstruct", "probabilities", "native", "height", "weight", "bsa")
     names += ("anonymous", "resume", "fast", "weights", "device", "threads", "shard", "workers")
@@ -238,11 +238,10 @@ def _dry_run(options: argparse.Namespace, output: Path) -> int:
     Of what would be written it prints names and facts; what is set aside or refused goes to stderr, with its path.
     """
     with interruption.loading():
-        from nibabel.affines import voxel_sizes
-
-        from .pseudonyms import hidden, salt_there, settle
+        from .batch.pseudonyms import hidden, salt_there, settle
+        from .batch.results import set_aside
+        from .geometry import spacing_of
         from .reading import CTError, find, load
-        from .results import set_aside
 
     found = find(options.inputs, options.series)
     salt = salt_there(output) if hidden(found.scans, options.anonymous) else b""
@@ -256,7 +255,7 @@ def _dry_run(options: argparse.Namespace, output: Path) -> int:
             errors.append(str(error))
             continue
         size = " x ".join(map(str, ct.shape))
-        spacing = " x ".join(f"{step:.3g}" for step in voxel_sizes(ct.affine.numpy()))
+        spacing = " x ".join(f"{step:.3g}" for step in spacing_of(ct.affine))
         facts = [f"{scan.name}: {size} voxels of {spacing} mm", ct.meta["notes"], ct.meta["doubts"]]
         _say(["; ".join(fact for fact in facts if fact)])
     for line in found.aside:
@@ -269,7 +268,7 @@ def _dry_run(options: argparse.Namespace, output: Path) -> int:
 def _version() -> int:
     from importlib.metadata import version
 
-    from .provenance import software
+    from .inference.provenance import software
 
     _say([f"{name} {value}" for name, value in software().items()])
     _say([f"{name} {version(name)}" for name in ("torch", "monai")])

@@ -1,12 +1,57 @@
-"""Files that are whole at every moment."""
+"""Which files may be scans, and how a file is written so that it is whole at every moment."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
+
+IMAGES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
+
+
+class DataError(ValueError):
+    """A data set that cannot be used as it is; its text is one line that says what to do."""
+
+
+def scan_name(path: str | Path) -> str:
+    """A scan's name: its file's or folder's, without the extension."""
+    name = Path(path).name
+    return next(
+        (name[: -len(end)] for end in sorted(IMAGES, key=len, reverse=True) if name.lower().endswith(end)), name
+    )
+
+
+def is_dicom(file: str | Path) -> bool:
+    """Whether a file is DICOM by its first bytes, whatever its name."""
+    if not Path(file).is_file():
+        return False
+    with open(file, "rb") as opened:
+        return begins_as_dicom(opened.read(132))
+
+
+def begins_as_dicom(start: bytes) -> bool:
+    """Whether 132 bytes are DICOM's preamble (part 10 of the standard) or, in old files, its first element.
+
+    That is one of group 2 or 8, with two letters as its type or a short length.
+    """
+    group, number, length = (int.from_bytes(start[at : at + size], "little") for at, size in ((0, 2), (2, 2), (4, 4)))
+    typed = re.fullmatch(b"[A-Z]{2}", start[4:6]) is not None
+    return start[128:] == b"DICM" or (group in (2, 8) and number < 0x20 and (typed or 0 < length <= 1024))
+
+
+def is_label(path: Path) -> bool:
+    """Whether a file lies where data sets keep masks: TotalSegmentator, nnU-Net, the Decathlon, LiTS and KiTS."""
+    folder, name = path.parent, scan_name(path)
+    if folder.name.startswith("labels"):
+        return folder.with_name(folder.name.replace("labels", "images")).is_dir()
+    if re.fullmatch(r"segmentation-\d+", name):
+        return True
+    beside = folder / "imaging" if name == "segmentation" else folder.parent / "ct"
+    known = name == "segmentation" or folder.name == "segmentations"
+    return known and any(Path(f"{beside}{ending}").exists() for ending in IMAGES)
 
 
 @contextmanager

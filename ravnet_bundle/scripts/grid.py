@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
 
-import nibabel as nib
 import numpy as np
 import torch
 import torch.nn.functional as F
 from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, MapTransform
+
+from .geometry import axes_of, spacing_of
 
 BLOCK = 48  # slices of the CT that are averaged at once
 SOFT_CLIP = 0.25  # of the window: HU are clipped this far beyond it before the average, see `ToGridd`
@@ -64,9 +65,9 @@ class ToGridd(MapTransform, InvertibleTransform):
 
     def forward(self, ct: MetaTensor) -> MetaTensor:
         affine = np.asarray(ct.affine, dtype=float)
-        axes, flipped = _axes(affine)
+        axes, flipped = axes_of(affine)
         volume = ct.as_tensor()[0].permute(axes)  # directions stay for now: a flip would copy the CT
-        spacing = nib.affines.voxel_sizes(affine)[axes]
+        spacing = spacing_of(affine)[axes]
         size = [_size(n, mm, self.pixel_size) for n, mm in zip(volume.shape[:2], spacing)]
         depth = min(volume.shape[2], _size(volume.shape[2], spacing[2], self.slice_step))
         weights = torch.from_numpy(_slabs(volume.shape[2], depth, self.slab / spacing[2])).to(volume.device)
@@ -144,13 +145,6 @@ def _rest(volume: MetaTensor) -> dict:
     return {key: value for key, value in volume.meta.items() if key != "affine"}
 
 
-def _axes(affine: np.ndarray) -> tuple[list[int], list[bool]]:
-    """Which axis of the array runs along R, A and S, and whether it runs the other way."""
-    orientation = nib.orientations.io_orientation(affine)
-    axes = [int(np.flatnonzero(orientation[:, 0] == world)[0]) for world in range(3)]
-    return axes, [orientation[axis, 1] < 0 for axis in axes]
-
-
 def _size(number: int, mm: float, wanted: float) -> int:
     return max(1, round(number * mm / wanted)) if wanted > 0 else number
 
@@ -174,7 +168,7 @@ def _planes(
     values: torch.Tensor, target: torch.Tensor, affine: np.ndarray, least: float | None = None
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Each axial plane of `target`, on the CT's grid, with the values there; planes all below `least` are left out."""
-    axes, flipped = _axes(affine)
+    axes, flipped = axes_of(affine)
     upright = target.permute(axes)
     values = values.flip([axis for axis in range(3) if flipped[axis]])
     depth, number = values.shape[2], upright.shape[2]
@@ -191,7 +185,7 @@ def _planes(
 
 def _grid_affine(affine: np.ndarray, shape: tuple[int, ...], size: tuple[int, ...]) -> np.ndarray:
     """The affine of the grid of `size`, axes towards R, A, S, that fills the box of the CT's `shape`, edge to edge."""
-    axes, flipped = _axes(affine)
+    axes, flipped = axes_of(affine)
     own = np.eye(4)  # index on the new grid -> index on the CT's
     own[:3, :3] = 0
     for new, (axis, back) in enumerate(zip(axes, flipped)):

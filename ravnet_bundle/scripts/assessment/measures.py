@@ -8,7 +8,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from ..geometry import eroded
+from ..geometry import Box, bounding_box, eroded, spacing_of
 
 PADDING = -1024.0  # HU at or below it is no measurement: what scanners and readers put where nothing was seen
 CUT_CM2 = 1.0  # a smaller face at the border of the view hides a tip of less than a millilitre
@@ -64,8 +64,8 @@ def measure(
     if hu.shape != mask.shape:
         raise ValueError(f"the CT has shape {hu.shape} and the mask {mask.shape}: they must be on one grid.")
     surface = body_surface_m2(height_cm, weight_kg, bsa_m2)
-    spacing = nib.affines.voxel_sizes(affine)
-    box = bounding_box(mask)
+    spacing = spacing_of(affine)
+    box = bounding_box(mask, margin=1) or (slice(0, 1),) * 3
     inside = mask[box] > 0
     volume, uncertainty = _volume(inside, spacing)
     result: dict[str, Any] = {"volume_ml": volume, "volume_uncertainty_ml": uncertainty}
@@ -76,15 +76,6 @@ def measure(
     result["contrast_guess"] = "enhanced" if median is not None and median >= ENHANCED_HU else None
     result["steatosis_hint"] = median < STEATOSIS_HU if native and median is not None else None
     return result | _for_the_body(volume if volume and not result["partial"] else None, surface)
-
-
-def bounding_box(mask: np.ndarray) -> tuple[slice, slice, slice]:
-    """The box of a mask and, where the grid has it, one voxel around; of an empty mask: the grid's first corner."""
-    box = []
-    for axis, size in enumerate(mask.shape):
-        found = np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis})))
-        box.append(slice(max(0, found[0] - 1), min(size, found[-1] + 2)) if len(found) else slice(0, 1))
-    return tuple(box)
 
 
 def body_surface_m2(
@@ -127,11 +118,9 @@ def _volume(inside: np.ndarray, spacing: np.ndarray) -> tuple[float, float]:
     return int(np.count_nonzero(inside)) * voxel, faces * voxel / math.sqrt(12)
 
 
-def _cut(
-    inside: np.ndarray, seen: np.ndarray, box: tuple[slice, ...], shape: tuple[int, ...], affine: np.ndarray
-) -> dict[str, Any]:
+def _cut(inside: np.ndarray, seen: np.ndarray, box: Box, shape: tuple[int, ...], affine: np.ndarray) -> dict[str, Any]:
     """Where the liver touches the border of the grid or padding within it (a round field of view, empty slices)."""
-    spacing, codes = nib.affines.voxel_sizes(affine), nib.aff2axcodes(affine)
+    spacing, codes = spacing_of(affine), nib.aff2axcodes(affine)
     areas = dict.fromkeys(SIDES.values(), 0.0)
     for axis in range(3):
         liver, view = np.moveaxis(inside, axis, 0), np.moveaxis(seen, axis, 0)
@@ -147,7 +136,7 @@ def _cut(
     }
 
 
-def _extents(inside: np.ndarray, box: tuple[slice, ...], affine: np.ndarray) -> dict[str, float | None]:
+def _extents(inside: np.ndarray, box: Box, affine: np.ndarray) -> dict[str, float | None]:
     """The sides of the box around all voxels, corners included, along the body's axes."""
     columns = inside.any(axis=2)
     if not columns.any():
@@ -165,7 +154,7 @@ def _extents(inside: np.ndarray, box: tuple[slice, ...], affine: np.ndarray) -> 
     )
 
 
-def _intensities(hu: np.ndarray, inside: np.ndarray, box: tuple[slice, ...], spacing: np.ndarray) -> dict[str, Any]:
+def _intensities(hu: np.ndarray, inside: np.ndarray, box: Box, spacing: np.ndarray) -> dict[str, Any]:
     """HU inside the eroded mask. Voxels finer than a millimetre are sampled, not averaged: SD keeps its meaning."""
     stride = [max(1, int(1 / d)) for d in spacing]
     sampled = tuple(slice(None, None, s) for s in stride)

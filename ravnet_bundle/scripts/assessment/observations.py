@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import nibabel as nib
 import numpy as np
-from scipy.ndimage import affine_transform, binary_erosion, find_objects, label, median_filter, uniform_filter
+from scipy.ndimage import affine_transform, binary_erosion, median_filter, uniform_filter
+
+from ..geometry import Box, axial_axis, bounding_box, components, spacing_of
 
 Predict = Callable[[np.ndarray, Sequence[int]], np.ndarray]
 
@@ -69,15 +70,14 @@ def observe(
         temperature: by which logits are divided to calibrate them (Guo et al., ICML 2017).
     """
     result: dict[str, Any] = dict.fromkeys(OBSERVED) | {name: measures[name] for name in OBSERVED[:5]}
-    spacing = nib.affines.voxel_sizes(affine)
-    axial = [code in "SI" for code in nib.aff2axcodes(affine)].index(True)
+    spacing, axial = spacing_of(affine), axial_axis(affine)
     result |= {"pixel_spacing_mm": float(np.delete(spacing, axial).max()), "slice_spacing_mm": float(spacing[axial])}
     mask = delivered >= FOUND
-    box = _box((answer >= FAINT) | mask)
+    box = bounding_box((answer >= FAINT) | mask)
     if box is None or not mask.any():
         return result
     mask, p = mask[box], answer[box].astype(np.float32)
-    mm, kept = nib.affines.voxel_sizes(network_affine), int(np.count_nonzero(mask))
+    mm, kept = spacing_of(network_affine), int(np.count_nonzero(mask))
     result["uncalibrated_expected_dice"] = expected_dice(p, mask)
     result["expected_dice"] = expected_dice(calibrated(p, temperature), mask)
     p[p < FAINT] = 0
@@ -111,17 +111,12 @@ def expected_dice(p: np.ndarray, mask: np.ndarray) -> float:
     return 2 * float(p[mask].sum(dtype=np.float64)) / both
 
 
-def _box(found: np.ndarray) -> tuple[slice, ...] | None:
-    boxes = find_objects(found.astype(np.uint8))
-    return boxes[0] if boxes else None
-
-
 def _parts(found: np.ndarray, mask: np.ndarray) -> tuple[list[int], np.ndarray]:
     """The sizes of what was found apart from the mask, in voxels, and what was found and touches it."""
-    components, number = label(found, np.ones((3, 3, 3)))
-    apart = np.ones(number + 1, bool)
-    apart[np.unique(components[mask])] = apart[0] = False
-    return np.bincount(components.ravel())[apart].tolist(), found & ~apart[components]
+    parts, sizes = components(found)
+    apart = np.ones(len(sizes), bool)
+    apart[np.unique(parts[mask])] = apart[0] = False
+    return sizes[apart].tolist(), found & ~apart[parts]
 
 
 def _side_area(mask: np.ndarray, mm: np.ndarray) -> float:
@@ -148,7 +143,7 @@ def _noise(image: np.ndarray, mask: np.ndarray) -> float | None:
     return float(100 * 1.4826 * np.median(np.abs(values)) * np.sqrt(9 / 8)) if len(values) else None
 
 
-def _place(image: np.ndarray, mask: np.ndarray, box: tuple[slice, ...]) -> dict[str, float | None]:
+def _place(image: np.ndarray, mask: np.ndarray, box: Box) -> dict[str, float | None]:
     body = np.zeros(image.shape[:2], np.int64)
     for z in np.flatnonzero(mask.any(axis=(0, 1))) + box[2].start:
         body += image[..., z] > SOFT_TISSUE
@@ -166,7 +161,7 @@ def _place(image: np.ndarray, mask: np.ndarray, box: tuple[slice, ...]) -> dict[
 
 
 def _second_look(
-    image: np.ndarray, delivered: np.ndarray, mask: np.ndarray, box: tuple[slice, ...], predict: Predict
+    image: np.ndarray, delivered: np.ndarray, mask: np.ndarray, box: Box, predict: Predict
 ) -> dict[str, Any]:
     """Dice of the mask and a second pass in slices spread evenly over the mask's height."""
     zs = np.flatnonzero(mask.any(axis=(0, 1))) + box[2].start

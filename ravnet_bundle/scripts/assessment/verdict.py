@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..provenance import BUNDLE
+from ..inference.provenance import BUNDLE
 
 LIMITS = BUNDLE / "models" / "verdict.json"
 DERIVED = "derived"  # this limit is in the file

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from .scan import Phantom, make_decathlon, make_phantom, save_phantom
+from .scanner import Phantom, make_decathlon, make_phantom, save_phantom
 
 __all__ = ["Phantom", "make_decathlon", "make_phantom", "save_phantom"]

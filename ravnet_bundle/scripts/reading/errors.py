@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from ..datasets import IMAGES, DataError
+from ..files import IMAGES, DataError
 
 
 class CTError(ValueError):

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
-from ..datasets import IMAGES, is_dicom, is_label, scan_name
-from .archives import Member, members
-from .dicom import read_slice
+from ..files import IMAGES, is_dicom, is_label, scan_name
+from .dicom_grouping import Series, group, told
+from .dicom_slice import read_slice
+from .dicom_zip import Member, members
 from .errors import CTError, one_line, one_reason
-from .grouping import Series, group, told
 from .names import named_apart
 from .scan import Found, Scan
 

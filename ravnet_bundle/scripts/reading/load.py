@@ -10,10 +10,10 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import LoadImaged
 
-from . import nifti, series
+from . import dicom_series, nifti
+from .checks import straighten
 from .errors import one_reason
 from .find import only_scan
-from .geometry import straighten
 from .hounsfield import Hounsfield
 from .scan import Header, Scan
 from .stored import stored
@@ -96,7 +96,7 @@ def _fits(hu: np.ndarray) -> bool:
 def _open(scan: Scan) -> tuple[Header, np.ndarray, tuple[str, ...], Iterator[np.ndarray]]:
     """A scan's header, checked; its straight affine; notes; and its slices, of which none is read yet."""
     if scan.kind == "dicom":
-        reader = series
+        reader = dicom_series
     elif scan.files[0].name.lower().endswith((".nii", ".nii.gz")):
         reader = nifti
     else:

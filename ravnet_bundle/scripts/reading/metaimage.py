@@ -13,8 +13,8 @@ import itk
 import numpy as np
 
 from . import stream
+from .checks import check_claim, check_shape, doubts_about
 from .errors import CTError, one_reason
-from .geometry import check_claim, check_shape, doubts_about
 from .scan import Header, Scan
 from .stored import stored
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from ..datasets import scan_name
+from ..files import scan_name
 from .scan import Scan
 
 LONGEST = 80  # characters of a name; a UID has 64 at most

@@ -16,9 +16,10 @@ from typing import BinaryIO, NamedTuple
 import nibabel as nib
 import numpy as np
 
+from ..geometry import spacing_of
 from . import stream
+from .checks import check_claim, check_shape, doubts_about
 from .errors import CTError, one_reason
-from .geometry import check_claim, check_shape, doubts_about
 from .scan import Header, Scan
 from .stream import Stored
 
@@ -88,7 +89,7 @@ def _affine(found: nib.Nifti1Header, path: Path) -> tuple[np.ndarray, tuple[str,
     if not found["sform_code"] or not found["qform_code"] or np.allclose(found.get_qform(), affine, atol=0.01):
         return affine, (), ()
     other = found.get_qform()
-    sizes = (np.linalg.norm(matrix[:3, :3], axis=0) for matrix in (affine, other))
+    sizes = (spacing_of(matrix) for matrix in (affine, other))
     names = ["".join(str(code) for code in nib.aff2axcodes(matrix)) for matrix in (affine, other)]
     if names[0] != names[1] or not np.allclose(*sizes, rtol=0.01):
         raise CTError(

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from nibabel.affines import voxel_sizes
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
-from scipy import ndimage
+
+from ..geometry import bounding_box, largest_component, spacing_of
 
 WINDOW = (-160.0, 240.0)  # HU, black and white: width 400, level 40, the abdomen's usual one
 MARGIN = 40.0  # mm, shown beyond the mask
@@ -78,9 +78,9 @@ def view(hu: np.ndarray, masks: Sequence[np.ndarray], affine: np.ndarray) -> Vie
     affine = affine @ inv_ornt_aff(turn, hu.shape)
     hu, *masks = (apply_orientation(array, turn) for array in (hu, *masks))
     body = _body(hu)
-    boxes = [box for box in map(_box, masks) if box]
+    boxes = [box for box in map(bounding_box, masks) if box]
     found = boxes[0] if boxes else body
-    spacing = voxel_sizes(affine)
+    spacing = spacing_of(affine)
     more = [round(MARGIN / mm) for mm in spacing]
     near = tuple(
         slice(max(0, part.start - m), min(n, part.stop + m)) for part, m, n in zip(found, more, hu.shape, strict=True)
@@ -90,21 +90,14 @@ def view(hu: np.ndarray, masks: Sequence[np.ndarray], affine: np.ndarray) -> Vie
     return View(hu, masks, affine, spacing, found, near, (body[0], body[1], near[AXIAL]))
 
 
-def _box(mask: np.ndarray) -> tuple[slice, ...] | None:
-    """The smallest box that holds all of a mask, (3,) slices; None if it is empty."""
-    filled = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
-    return tuple(slice(int(f[0]), int(f[-1]) + 1) for f in filled) if len(filled[0]) else None
-
-
 def _body(hu: np.ndarray) -> tuple[slice, ...]:
     """The box of the largest thing denser than fat, on no more than 128 voxels a side."""
     steps = [-(-n // 128) for n in hu.shape]
     few = hu[tuple(slice(None, None, step) for step in steps)]
     # clipped CTs have no air: there the body is what is above the lowest value
-    parts, count = ndimage.label(few > max(-300.0, float(few.min()) + 1))
-    if not count:
+    largest = bounding_box(largest_component(few > max(-300.0, float(few.min()) + 1), corners=False))
+    if largest is None:
         return tuple(slice(0, n) for n in hu.shape)
-    largest = ndimage.find_objects(parts)[int(np.bincount(parts.ravel())[1:].argmax())]
     return tuple(
         slice(max(0, (part.start - 1) * step), min(n, (part.stop + 1) * step))
         for part, step, n in zip(largest, steps, hu.shape, strict=True)

@@ -6,10 +6,10 @@ clock is read; DICOM dates are the source series's own, and UIDs are hashes.
 
 from __future__ import annotations
 
+from .dicom_rtstruct import write_rtstruct
+from .dicom_seg import write_seg
+from .dicom_source import Unwritable
 from .manifest import complete, write_manifest
-from .nifti import write_nifti
-from .rtstruct import write_rtstruct
-from .seg import write_seg
-from .series import Unwritable
+from .volume import write_nifti
 
 __all__ = ["Unwritable", "complete", "write_manifest", "write_nifti", "write_rtstruct", "write_seg"]

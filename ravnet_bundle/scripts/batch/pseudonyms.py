@@ -1,0 +1,121 @@
+"""Names of results: each input's own within the output folder, and of DICOM nothing that says whose it is."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import secrets
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from ..files import atomic
+from ..reading import Scan
+from ..reading.errors import one_line
+from ..reading.names import key, names
+from .claims import Claim
+from .results import MANIFEST, owner
+
+SALT, LENGTH = ".salt", 32  # bytes
+
+
+@contextmanager
+def salted(output: Path) -> Iterator[bytes]:
+    """The salt of an output folder, which is made if need be, and removed again if no results lie there in the end.
+
+    It lies in the folder, so that all processes and all later runs give the same names. Whoever has it can try whether
+    a name is that of a path that he knows: it is to be left out when results are given away.
+
+    Raises:
+        OSError: a folder that cannot be written to.
+    """
+    path = output / SALT
+    with _alone(output) as made:
+        if not path.exists():
+            with atomic(path) as file:
+                file.write(secrets.token_bytes(LENGTH))
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)  # others are using it, too
+    try:
+        yield os.read(descriptor, LENGTH)
+    finally:
+        with suppress(OSError), _alone(output):  # others use it still, or somebody has removed the folder
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not any(output.glob(f"*/{MANIFEST}")):
+                path.unlink()
+        os.close(descriptor)
+        if made:
+            with suppress(OSError):  # there are results
+                output.rmdir()
+
+
+def salt_there(output: Path) -> bytes:
+    """The salt of an output folder, or one for once where it has none: nothing is written."""
+    with suppress(OSError):
+        return (output / SALT).read_bytes()
+    return secrets.token_bytes(LENGTH)
+
+
+@contextmanager
+def _alone(output: Path) -> Iterator[bool]:
+    """Keeps other processes from making and removing the salt; yields whether the folder was made for it."""
+    claim = Claim.take(output, "salt", wait=True)
+    try:
+        yield claim.made
+    finally:
+        claim.release()
+
+
+def hidden(scans: Sequence[Scan], anonymous: bool) -> bool:
+    """Whether names are to be kept out of the results of any of them."""
+    return anonymous and any(scan.kind == "dicom" for scan in scans)
+
+
+def settle(scans: Sequence[Scan], output: Path, anonymous: bool, salt: bytes = b"") -> tuple[Scan, ...]:
+    """The scans with the names that their results have in `output`, with `identity` and with `shown`.
+
+    An input whose results lie there already keeps their name, and no name is taken of which another's results lie
+    there. Of DICOM, if `anonymous`, nothing of the path and nothing of the header is kept: a hash of the path, salted,
+    is its name. Formats without a patient in their header (NIfTI, NRRD, MetaImage) keep the names of their files.
+
+    Args:
+        scans: as `reading.find` names them.
+        output: the folder for the results, which need not exist.
+        salt: of the output folder, see `salted`; only for `anonymous` DICOM.
+    """
+    scans = [_identified(scan, anonymous, salt) for scan in scans]
+    there = {name.name for name in output.iterdir()} if output.is_dir() else set()
+
+    def whose(name: str) -> str | None:
+        return owner(output / name) if name in there else None
+
+    ways = [_ways(scan, anonymous) for scan in scans]
+    settled = [next((name for name in way if whose(name) == scan.identity), "") for scan, way in zip(scans, ways)]
+    used = {name.casefold() for name in settled}
+    for k, way in enumerate(ways):
+        if not settled[k]:
+            free = (name for name in way if name.casefold() not in used and whose(name) is None)
+            settled[k] = next(free, other_name(way[0], scans[k]))
+            used.add(settled[k].casefold())
+    return tuple(replace(scan, name=name, shown=scan.shown or name) for scan, name in zip(scans, settled, strict=True))
+
+
+def other_name(name: str, scan: Scan) -> str:
+    """A name for a scan whose first one is taken by another input."""
+    return f"{name[:60]}-{scan.identity[:10]}"
+
+
+def _identified(scan: Scan, anonymous: bool, salt: bytes) -> Scan:
+    secret = salt if anonymous and scan.kind == "dicom" else b""
+    identity = hashlib.sha256(secret + key(scan).encode("utf-8", "surrogateescape")).hexdigest()[:32]
+    source = scan.source.absolute()
+    given = scan.given.parent if scan.given in (source, *source.parents) else source.parent
+    return replace(scan, identity=identity, shown="" if secret else one_line(source.relative_to(given)))
+
+
+def _ways(scan: Scan, anonymous: bool) -> list[str]:
+    if anonymous and scan.kind == "dicom":
+        return [f"ct-{scan.identity[:10]}"]
+    return list(dict.fromkeys((scan.name, *names(scan), *names(scan, whole=True))))

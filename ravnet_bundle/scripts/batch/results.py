@@ -1,0 +1,219 @@
+"""All files of one study's folder, and the table over all studies."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..assessment import Verdict
+from ..files import atomic
+from ..inference.pipeline import Segmentation
+from ..reading import Found, Scan
+from ..reading.errors import one_line
+from ..report import write_preview, write_report
+from ..writing import Unwritable, write_manifest, write_nifti, write_rtstruct, write_seg
+from .claims import Claim
+
+logger = logging.getLogger(__name__)
+
+MANIFEST, MEASURES, TABLE = "manifest.json", "measures.json", "measures.csv"
+MASK, PROBABILITY, SEG, RTSTRUCT = "liver.nii.gz", "probability.nii.gz", "liver.seg.dcm", "liver.rtstruct.dcm"
+PREVIEW, REPORT = "preview.png", "report.html"
+UNTOLD = ("input", "source")  # of the manifest's `about`: hashes, which are not in the report
+ALL = (MASK, PROBABILITY, SEG, RTSTRUCT, MEASURES, PREVIEW, REPORT, MANIFEST)
+
+
+class Result(NamedTuple):
+    """What is known of one study, before it is written.
+
+    Attributes:
+        name: of the study's folder and in its report.
+        scan: what was read.
+        hu: `(X, Y, Z)`.
+        affine: 4 x 4, voxels to RAS mm, of `hu` and the mask, straightened where the file's own is not quite straight.
+        own_affine: the file's own, which the mask is written with.
+        found: mask and probabilities.
+        measures: see `assessment.measure`, and what `assessment.observe` saw beside them.
+        verdict: see `assessment.judge`.
+        notes: what reading did to the CT or set aside.
+    """
+
+    name: str
+    scan: Scan
+    hu: np.ndarray
+    affine: np.ndarray
+    own_affine: np.ndarray
+    found: Segmentation
+    measures: dict[str, Any]
+    verdict: Verdict
+    notes: Sequence[str]
+
+
+def write(
+    folder: Path, result: Result, wanted: Mapping[str, Any], about: Mapping[str, Any], cost: Mapping[str, str]
+) -> None:
+    """Writes a study's folder; the manifest comes last, and an error leaves nothing of it.
+
+    Args:
+        folder: made if need be. What it held of an earlier run goes; files that are not ours stay as they are.
+        result: of the study.
+        wanted: "seg", "rtstruct", "probabilities": whether to write each.
+        about: what the files were made from, for the manifest.
+        cost: run time and memory as text, for the report alone: all other files are the same for the same input.
+
+    Raises:
+        OSError: a file that cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _clear(folder)
+    try:
+        files = list(_files(folder, result, wanted, about, cost))
+        write_manifest(folder / MANIFEST, files, **about)
+    except BaseException:
+        _clear(folder)
+        with suppress(OSError):
+            folder.rmdir()
+        raise
+
+
+def _clear(folder: Path) -> None:
+    for name in (MANIFEST, *ALL):  # the manifest first: without it the rest is not complete
+        (folder / name).unlink(missing_ok=True)
+        (folder / f".{name}.part").unlink(missing_ok=True)  # what a kill left
+
+
+def set_aside(found: Found) -> Found:
+    """What was found, with results of ours, which may lie among the inputs, set aside."""
+    sources = {str(scan.source) for scan in found.scans} | {source for source, _ in found.refused}
+    ours = {source for source in sources if _is_result(Path(source))}
+    return Found(
+        tuple(scan for scan in found.scans if str(scan.source) not in ours),
+        tuple(pair for pair in found.refused if pair[0] not in ours),
+        (*found.aside, *(f"{one_line(source)}: a result of ravnet segment" for source in sorted(ours))),
+    )
+
+
+def owner(folder: Path) -> str | None:
+    """The `identity` of the scan whose results a folder holds; "" beside a manifest of others, `None` without one."""
+    manifest = folder / MANIFEST
+    if not manifest.exists():
+        return None
+    return str(json.loads(manifest.read_bytes())["about"].get("source", "")) if _is_ours(manifest) else ""
+
+
+def _is_result(path: Path) -> bool:
+    """Whether a file is a result of ours, or a folder holds one: beside a manifest that names our mask."""
+    return _is_ours(path / MANIFEST) or (path.name in ALL and _is_ours(path.parent / MANIFEST))
+
+
+def _is_ours(manifest: Path) -> bool:
+    try:
+        found = json.loads(manifest.read_bytes())
+        return isinstance(found["about"], dict) and MASK in found["files"]
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):  # not there, or anything but ours
+        return False
+
+
+def _files(
+    folder: Path, result: Result, wanted: Mapping[str, Any], about: Mapping[str, Any], cost: Mapping[str, str]
+) -> Iterator[Path]:
+    """Writes one file after the other, and yields their paths."""
+    mask, affine = result.found.mask, result.affine
+    yield (path := folder / MASK)
+    write_nifti(mask, result.own_affine, path)
+    software = {"algorithm": "RA V-Net", "version": about["version"], "weights": about["weights"]}
+    notes = list(result.notes)
+    for kind, name, write_dicom in (("seg", SEG, write_seg), ("rtstruct", RTSTRUCT, write_rtstruct)):
+        if wanted[kind] and result.scan.kind == "dicom":
+            try:
+                write_dicom(mask, affine, result.scan.files, folder / name, **software)
+                yield folder / name
+            except OSError:  # of the disk, which the rest needs too
+                raise
+            except Exception as error:  # of the series's headers; an unforeseen text may repeat what they say
+                text = str(error) if isinstance(error, Unwritable) else f"odd headers ({type(error).__name__})"
+                notes.append(f"no {kind.upper()} was written: {text}")
+                logger.error("%s: %s", result.scan.source, notes[-1], exc_info=logger.isEnabledFor(logging.DEBUG))
+    if wanted["probabilities"]:
+        yield (path := folder / PROBABILITY)
+        write_nifti(result.found.answer, result.found.affine, path)
+    judged = {"verdict": result.verdict.level, "reasons": list(result.verdict.reasons)}
+    row = {"name": result.name, "input": result.scan.shown, **judged, **result.measures, "notes": notes}
+    text = json.dumps(row, indent=2)
+    yield (path := folder / MEASURES)
+    with atomic(path) as file:
+        file.write(text.encode() + b"\n")
+    yield (path := folder / PREVIEW)
+    write_preview(path, hu=result.hu, mask=mask, affine=affine, title=f"{result.name}: {result.verdict.level}")
+    yield (path := folder / REPORT)
+    made = {key: str(value) for key, value in about.items() if value not in (None, False) and key not in UNTOLD}
+    write_report(
+        path,
+        hu=result.hu,
+        mask=mask,
+        affine=affine,
+        name=result.name,
+        measures=result.measures,
+        verdict=result.verdict.level,
+        reasons=result.verdict.reasons,
+        notes=notes,
+        about={**made, **cost},
+    )
+
+
+def read(folder: Path) -> dict[str, Any]:
+    """The content of a study's `measures.json`."""
+    return json.loads((folder / MEASURES).read_text())
+
+
+def write_table(output: Path) -> None:
+    """Writes `measures.csv`: one row per complete study under `output`, by name; nothing where there is none.
+
+    Where several processes come to their ends, they do this one after the other, from looking to writing: the last one
+    sees the studies of all.
+    """
+    if not any(output.glob(f"*/{MANIFEST}")):
+        return
+    claim = Claim.take(output, TABLE, wait=True)
+    try:
+        _write_table(output)
+    finally:
+        claim.release()
+
+
+def _write_table(output: Path) -> None:
+    rows = []
+    for manifest in sorted(output.glob(f"*/{MANIFEST}")):
+        with suppress(FileNotFoundError):  # another process is about to do this study again, and to write the table
+            if row := _row(manifest):
+                rows.append(row)
+    if not rows:
+        return
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    with atomic(output / TABLE) as file:
+        file.write(text.getvalue().encode("utf-8", "backslashreplace"))
+
+
+def _row(manifest: Path) -> dict[str, Any] | None:
+    """A study's measures, as a table shows them; `None`, with a note, for what is not ours."""
+    try:
+        row = read(manifest.parent) if _is_ours(manifest) else None
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, RecursionError):
+        row = None
+    if not isinstance(row, dict):
+        logger.warning("%s: no result of ravnet segment: left out of %s", one_line(manifest.parent), TABLE)
+        return None
+    return {key: "; ".join(map(str, value)) if isinstance(value, list) else value for key, value in row.items()}

@@ -1,0 +1,42 @@
+"""A cohort in parts that know nothing of each other: `--shard I/N`."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
+
+if TYPE_CHECKING:
+    from ..reading import Found
+
+
+class Shard(NamedTuple):
+    """Part `index`, from 0, of `number`."""
+
+    index: int
+    number: int
+
+    @classmethod
+    def parse(cls, text: str) -> Shard:
+        """Reads "I/N". Raises `ValueError` where that names no part."""
+        digits = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
+        shard = cls(*map(int, digits.groups())) if digits else cls(0, 0)
+        if not shard.index < shard.number:
+            raise ValueError(f"shard {text!r}: give I/N, where I counts from 0 to N-1, such as 0/8 or 7/8.")
+        return shard
+
+    def holds(self, name: str) -> bool:
+        """Whether a name belongs to this part, by its hash."""
+        return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % self.number == self.index
+
+    def of(self, found: Found) -> Found:
+        """What belongs to this part of a whole cohort: each scan goes by its name, each refusal by its source.
+
+        So it does not matter in which order or below which mount point a scan was found, and one that is added to the
+        cohort moves no other. Where no scan was found at all, each part has all the refusals.
+        """
+        if not found.scans:
+            return found
+        scans = tuple(scan for scan in found.scans if self.holds(scan.name))
+        return replace(found, scans=scans, refused=tuple(pair for pair in found.refused if self.holds(pair[0])))

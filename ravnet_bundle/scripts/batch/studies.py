@@ -1,0 +1,274 @@
+"""The studies that one process does, one after the other: it reads, computes and writes at once."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import logging
+import resource
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from monai.data import MetaTensor
+
+from ..assessment import Limits, judge, measure, observe
+from ..inference.pipeline import Pipeline
+from ..inference.provenance import software
+from ..reading import CTError, Scan, files, load
+from ..reading.errors import one_line
+from ..writing import complete
+from . import results
+from .claims import Claim
+from .interruption import INTERRUPTED
+from .pseudonyms import other_name
+from .settings import Outcome, Settings
+
+logger = logging.getLogger(__name__)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # no other study can be written either
+LARGE = 2**28  # voxels; a larger CT has the memory to itself: nothing is read ahead or written behind
+
+
+class OutputFull(Exception):
+    """The output takes no more results, of whatever study; the text is one line that says why."""
+
+
+@dataclass
+class _Study:
+    """A study on its way through one process."""
+
+    scan: Scan
+    claim: Claim
+    about: dict[str, Any]
+    begun: float
+    ct: MetaTensor | None = None
+    result: results.Result | None = None
+
+    @property
+    def name(self) -> str:
+        return self.scan.name
+
+    @property
+    def large(self) -> bool:
+        return self.ct is not None and self.ct.numel() > LARGE
+
+
+class Run:
+    """The studies of one process: it reads the next one and writes the last one while the network is busy.
+
+    Raises:
+        ValueError: the settings come from a process with another version or other weights, or the weights are not this
+            network's.
+    """
+
+    def __init__(self, settings: Settings):
+        here = software(settings.weights_path)
+        if (here["version"], here["weights"]) != (settings.version, settings.weights):
+            raise ValueError(
+                f"a worker has version {here['version']} with weights {here['weights'][:10]}, the command has "
+                f"{settings.version} with {settings.weights[:10]}: install the same everywhere."
+            )
+        if settings.threads:
+            torch.set_num_threads(settings.threads)
+        self.settings, self.output = settings, settings.output
+        self.pipeline, self.limits = _pipeline(settings), Limits.load()
+        self.interrupted = threading.Event()
+        self.claims: list[Claim] = []
+        self.end: Callable[[Outcome], Any]
+
+    def do(self, scans: Sequence[Scan], end: Callable[[Outcome], Any]) -> None:
+        """Does each study that no other process does, and tells `end` how it ended.
+
+        After an interruption, it lets go of what it had claimed.
+
+        Raises:
+            OutputFull: no other study can be written either.
+        """
+        self.end = end
+        self.interrupted.clear()
+        try:
+            self._do(self._loaded(scans))
+        finally:
+            for claim in self.claims:
+                claim.release()
+            self.claims.clear()
+
+    def _do(self, loaded: Iterator[_Study]) -> None:
+        with ThreadPoolExecutor(1) as reader, ThreadPoolExecutor(1) as writer:
+            written: Future | None = None
+            try:
+                coming = reader.submit(next, loaded, None)
+                while study := coming.result():
+                    if INTERRUPTED.is_set():
+                        raise KeyboardInterrupt
+                    if not study.large:
+                        coming = reader.submit(next, loaded, None)
+                    if written and written.done():
+                        written.result()  # raises where no other study can be written either
+                    computed = self._attempt(study, self._compute)
+                    if written:
+                        written.result()
+                    written = writer.submit(self._attempt, study, self._write) if computed else None
+                    if study.large:
+                        if written:
+                            written.result()
+                        study.ct = study.result = None
+                        coming = reader.submit(next, loaded, None)
+                if written:
+                    written.result()
+            finally:
+                self.interrupted.set()  # after an interruption the reader need not wait for other processes
+
+    def _loaded(self, scans: Sequence[Scan]) -> Iterator[_Study]:
+        """Claims and reads one study after the other; those that other processes are at come again until these end."""
+        waiting = list(scans)
+        while waiting and not self.interrupted.is_set():
+            others = []
+            for scan in waiting:
+                try:
+                    about = {**self.settings.about, "input": fingerprint(scan), "source": scan.identity}
+                except (CTError, OSError) as error:
+                    text = str(error) if isinstance(error, CTError) else f"{scan.source}: {error.strerror}"
+                    self.end(Outcome(scan.name, str(scan.source), "failed", text))
+                    continue
+                try:
+                    claim = Claim.take(self.output, scan.name)
+                except OSError as error:
+                    self.end(Outcome(scan.name, str(scan.source), "failed", str(self._unwritable(scan.name, error))))
+                    continue
+                if claim is None:
+                    others.append(scan)
+                    continue
+                self.claims.append(claim)
+                if results.owner(self.output / scan.name) not in (None, scan.identity):  # another was first
+                    claim.release()
+                    others.append(replace(scan, name=other_name(scan.name, scan)))
+                    continue
+                study = _Study(scan, claim, about, time.perf_counter())
+                if self._kept(study):
+                    claim.release()
+                elif self._attempt(study, self._load):
+                    yield study
+            if [scan.name for scan in others] == [scan.name for scan in waiting]:
+                self.interrupted.wait(0.5)
+            waiting = others
+
+    def _unwritable(self, name: str, error: OSError) -> CTError:
+        """What to say of results that cannot be written. Raises `OutputFull` where none can be."""
+        reason = error.strerror or str(error)
+        if error.errno in FULL:
+            raise OutputFull(f"{self.output}: {reason}: no study was done after that; make room, and --resume.")
+        return CTError(f"{self.output / name}: cannot be written: {reason}.")
+
+    def _kept(self, study: _Study) -> bool:
+        """Whether the study's results are there: from before, if asked to resume, or since the command began."""
+        folder = self.output / study.name
+        manifest = folder / results.MANIFEST
+        if not manifest.exists() or not (self.settings.resume or manifest.stat().st_mtime >= self.settings.started):
+            return False
+        if not complete(manifest, **study.about):
+            return False
+        self._ended(study, "kept", results.read(folder))
+        return True
+
+    def _attempt(self, study: _Study, work: Callable[[_Study], None]) -> bool:
+        """Does one part of a study; an error ends this study alone."""
+        try:
+            work(study)
+            return True
+        except OutputFull:
+            study.claim.release()
+            raise
+        except Exception as error:
+            logger.debug("%s failed", study.name, exc_info=True)
+            self.end(Outcome(study.name, str(study.scan.source), "failed", _in_words(study.scan, error)))
+            study.claim.release()
+            return False
+        except BaseException:
+            study.claim.release()
+            raise
+
+    def _load(self, study: _Study) -> None:
+        if self.output / study.name in study.scan.files[0].absolute().parents:
+            raise CTError(f"{study.scan.source}: its results would lie among its files: give another output folder.")
+        study.ct = load(study.scan)
+
+    def _compute(self, study: _Study) -> None:
+        ct, wanted = study.ct, self.settings.wanted
+        found = self.pipeline(ct)
+        hu, affine = ct.numpy(), ct.affine.numpy()
+        body = {key: wanted[key] for key in ("native", "height_cm", "weight_kg", "bsa_m2")}
+        measures = measure(hu, found.mask, affine, **body)
+        network = (found.image, found.answer, found.delivered, found.affine)
+        seen = observe(measures, affine, *network, self.pipeline.predict, self.limits.temperature)
+        notes, doubts = ([text for text in ct.meta[key].split("; ") if text] for key in ("notes", "doubts"))
+        if (wanted["seg"] or wanted["rtstruct"]) and study.scan.kind != "dicom":
+            notes.append("no DICOM output: the input is no DICOM series")
+        own = np.asarray(ct.meta["original_affine"])
+        doubts += [found.note] if found.note else []
+        doubts += self.limits.doubts(self.settings.weights, self.pipeline.grid)
+        verdict = judge(seen, self.limits, doubts)
+        study.result = results.Result(study.name, study.scan, hu, affine, own, found, measures | seen, verdict, notes)
+
+    def _write(self, study: _Study) -> None:
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+        cost = {"run time": f"{time.perf_counter() - study.begun:.1f} s", "peak memory": f"{peak:.2f} GB"}
+        folder = self.output / study.name
+        try:
+            results.write(folder, study.result, self.settings.wanted, study.about, cost)
+        except OSError as error:
+            if error.filename and str(error.filename) in map(str, study.scan.files):  # the input is gone
+                raise
+            raise self._unwritable(study.name, error) from error
+        study.claim.release()
+        self._ended(study, "done", results.read(folder))
+
+    def _ended(self, study: _Study, status: str, measures: dict[str, Any]) -> None:
+        reasons = tuple(measures["reasons"])
+        source, volume = str(study.scan.source), measures["volume_ml"]
+        self.end(Outcome(study.name, source, status, "", measures["verdict"], reasons, volume))
+
+
+def _pipeline(settings: Settings) -> Pipeline:
+    overrides: dict[str, Any] = {"device": settings.device} if settings.device else {}
+    if settings.fast:
+        overrides["pixel_size"] = "@fast_pixel_size"
+    if settings.weights_path is None:
+        return Pipeline(**overrides)
+    try:
+        return Pipeline(**overrides, **{"checkpointloader#load_path": settings.weights_path})
+    except Exception as error:  # unpickling raises anything
+        logger.debug("weights", exc_info=True)
+        raise ValueError(f"{settings.weights_path}: cannot be loaded into this network: give its weights.") from error
+
+
+def _in_words(scan: Scan, error: Exception) -> str:
+    """One line on what ended a study; MONAI wraps what was raised in errors of its own."""
+    chain: list[BaseException] = [error]
+    while cause := chain[-1].__cause__ or chain[-1].__context__:
+        chain.append(cause)
+    for one in chain:
+        if isinstance(one, CTError):
+            return str(one)
+        if isinstance(one, torch.OutOfMemoryError):
+            return f"{scan.source}: there is not enough memory on the GPU; use --device cpu, or --fast."
+        if isinstance(one, MemoryError) or "can't allocate memory" in str(one) or "not enough memory" in str(one):
+            return f"{scan.source}: there is not enough memory to segment it; use a machine with more, or --fast."
+    return f"{scan.source}: {one_line(error) or type(error).__name__}"
+
+
+def fingerprint(scan: Scan) -> str:
+    """Tells one input from another, and from the same one changed, by the names, sizes and times of its files.
+
+    Raises:
+        CTError, OSError: a file that is not there.
+    """
+    held = files(scan)
+    facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in held]
+    facts += [file.name for file in scan.files]  # which of a zip's
+    return hashlib.sha256(repr(facts).encode()).hexdigest()

@@ -1,0 +1,1 @@
+"""How masks are measured: the paper's protocol and LiTS's."""

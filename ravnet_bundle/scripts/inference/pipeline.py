@@ -1,0 +1,107 @@
+"""The bundle's `configs/inference.json` on one CT that is in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from ignite.engine import Engine
+from monai.bundle import ConfigParser
+from monai.data import MetaTensor
+from monai.transforms import Activationsd, Compose, SaveImaged
+from torch.utils import serialization
+
+from ..grid import FromGridd
+from .provenance import BUNDLE
+
+
+class Segmentation(NamedTuple):
+    """What the pipeline found in one CT. The network's grid has its axes towards R, A, S.
+
+    Attributes:
+        mask: uint8, 0 and 1, on the CT's own grid `(X, Y, Z)`.
+        image: float16, what the network saw, 0..1, on its grid `(X', Y', Z')`.
+        answer: float32, the network's probabilities, on the same grid.
+        delivered: float32, these after the three-dimensional steps: what the mask is made of.
+        affine: of that grid, 4 x 4, RAS world, mm.
+        note: where a three-dimensional step gave up, what it says.
+    """
+
+    mask: np.ndarray
+    image: np.ndarray
+    answer: np.ndarray
+    delivered: np.ndarray
+    affine: np.ndarray
+    note: str = ""
+
+
+class Pipeline:
+    """Opens `configs/inference.json` once, with its network and weights, and segments one loaded CT after the other.
+
+    The config's steps run in their order, but for the loading and the saving. So the mask is the same, bit for bit, as
+    the one that `python -m monai.bundle run --config_file configs/inference.json` writes.
+
+    Args:
+        overrides: keys of the config and their values, such as `{"device": "cpu", "pixel_size": 3.0}`.
+    """
+
+    def __init__(self, **overrides: Any):
+        config = _of_this_package(ConfigParser.load_config_file(BUNDLE / "configs" / "inference.json"))
+        parser = ConfigParser(config)
+        parser.update({"bundle_root": str(BUNDLE), **overrides})
+        self.device = torch.device(parser.get_parsed_content("device"))
+        self.key = parser.get_parsed_content("image_key")
+        self.network = parser.get_parsed_content("network").eval()
+        with serialization.config.patch("load.mmap", True):
+            parser.get_parsed_content("checkpointloader")(Engine(lambda engine, batch: None))
+        self.inferer = parser.get_parsed_content("inferer")
+        self.grid = {name: parser.get_parsed_content(name) for name in ("pixel_size", "slice_step", "slab")}
+        _load, *before = parser.get_parsed_content("preprocessing").transforms
+        self.before = Compose(before)
+        after = parser.get_parsed_content("postprocessing").transforms
+        self.after = [step for step in after if not isinstance(step, SaveImaged)]
+
+    @torch.inference_mode()
+    def __call__(self, ct: MetaTensor) -> Segmentation:
+        """Segments a CT, `(X, Y, Z)` in HU, as `reading.load` gives it."""
+        image = self.before({self.key: ct})[self.key]
+        logits = self.inferer(image[None].to(self.device), self.network)[0].cpu()
+        item = {self.key: image, "pred": torch.as_tensor(np.asarray(logits))}
+        answer = delivered = item["pred"]
+        for step in self.after:
+            if isinstance(step, FromGridd):
+                delivered = item["pred"]
+            item = step(item)
+            if isinstance(step, Activationsd):
+                answer = item["pred"]
+        return Segmentation(
+            item["pred"][0].numpy(),
+            image[0].half().numpy(),
+            torch.as_tensor(answer)[0].numpy(),
+            torch.as_tensor(delivered)[0].numpy(),
+            np.asarray(image.affine, dtype=float),
+            item.get("pred_note", ""),
+        )
+
+    @torch.inference_mode()
+    def predict(self, volume: np.ndarray, at: Sequence[int]) -> np.ndarray:
+        """Probabilities for N slices of a volume on the network's grid: float32, `(X', Y', Z') -> (X', Y', N)`."""
+        x = torch.from_numpy(volume)[None].to(self.device)
+        activate = next(step for step in self.after if isinstance(step, Activationsd))
+        return activate({"pred": self.inferer.slices(x, at, None, self.network).cpu()})["pred"][0].numpy()
+
+
+def _of_this_package(config: Any) -> Any:
+    """The config with its `scripts.*` targets under this package's own name, be it `ravnet_bundle.scripts`.
+
+    Otherwise its classes would be imported a second time, and an exception of theirs would not be one of ours.
+    """
+    if isinstance(config, Mapping):
+        return {key: _of_this_package(value) for key, value in config.items()}
+    if isinstance(config, list):
+        return [_of_this_package(value) for value in config]
+    if isinstance(config, str) and config.startswith("scripts."):
+        return __package__.removesuffix(".inference") + config.removeprefix("scripts")
+    return config

@@ -1,0 +1,168 @@
+"""A DICOM file -> what its header says of a CT slice, or what else it is."""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import re
+import warnings
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, TypeVar
+
+import pydicom
+from pydicom._uid_dict import UID_dictionary
+from pydicom.config import disable_value_validation
+from pydicom.filereader import read_dataset, read_preamble
+from pydicom.uid import (
+    UID,
+    CTImageStorage,
+    DeflatedExplicitVRLittleEndian,
+    EnhancedCTImageStorage,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    LegacyConvertedEnhancedCTImageStorage,
+    MediaStorageDirectoryStorage,
+)
+
+from .dicom_zip import Member
+from .errors import CTError, one_reason
+
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # what it finds wrong is said here, in one line
+
+MULTIFRAME = (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
+NO_SLICES = ("LOCALIZER", "MIP", "PROJECTION IMAGE", "SCREEN SAVE", "DOSE_INFO")  # in ImageType
+SLICE = 2**26  # bytes of the largest file that is looked into: a slice of 4096 x 4096 has half of it
+TAGS = (
+    "SOPClassUID", "Modality", "ImageType", "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber",
+    "AcquisitionNumber", "TemporalPositionIdentifier", "InstanceNumber", "ImagePositionPatient",
+    "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "NumberOfFrames",
+    "RescaleSlope", "RescaleIntercept", "RescaleType", "LossyImageCompression",
+)  # fmt: skip
+
+
+T = TypeVar("T")
+
+
+class Slice(NamedTuple):
+    """What a CT slice's header says: lengths in mm, directions and positions in DICOM's world, LPS."""
+
+    file: Path | Member
+    patient: str
+    study: str
+    series: str
+    number: int | None
+    acquisition: tuple[int | None, int | None]  # AcquisitionNumber, TemporalPositionIdentifier
+    instance: int
+    multiframe: bool
+    shape: tuple[int, int]  # columns, rows
+    spacing: tuple[float, ...]  # between columns, between rows
+    directions: tuple[float, ...]  # of a row, of a column
+    position: tuple[float, ...]
+    bits: int
+    syntax: UID
+    lossy: bool
+    rescaled: bool
+
+
+@contextmanager
+def quiet_pydicom(file: Path | Member, reason: str) -> Iterator[None]:
+    """Turns what pydicom raises into one line about `file`, and silences what it warns of."""
+    with one_reason(file, reason), disable_value_validation(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def dataset(file: Path | Member, content: bytes | None = None, **options) -> pydicom.Dataset:
+    """A DICOM file by pydicom, with preamble or without; a deflated one is refused, as its size is not bounded.
+
+    Args:
+        file: which.
+        content: its bytes, where they have been read.
+        options: of `pydicom.dcmread`.
+    """
+    with (
+        quiet_pydicom(file, "damaged or truncated DICOM"),
+        file.open("rb") if content is None else io.BytesIO(content) as opened,
+    ):
+        syntax = _meta(opened).get("TransferSyntaxUID")
+        if syntax == DeflatedExplicitVRLittleEndian:
+            raise CTError(f"{file}: deflated DICOM is not read; inflate it first, e.g. with dcmconv of DCMTK.")
+        found = pydicom.dcmread(opened, force=True, **options)
+        if not syntax:  # as before 1993: what pydicom guessed
+            guessed = {(True, True): ImplicitVRLittleEndian, (False, False): ExplicitVRBigEndian}
+            found.file_meta.TransferSyntaxUID = guessed.get(found.original_encoding, ExplicitVRLittleEndian)
+        return found
+
+
+def _meta(opened: BinaryIO) -> pydicom.Dataset:
+    read_preamble(opened, force=True)
+    meta = read_dataset(opened, False, True, stop_when=lambda tag, *_: tag >> 16 != 2)
+    opened.seek(0)
+    return meta
+
+
+def read_slice(file: Path | Member) -> Slice | str:
+    """A CT slice's header, or what the file is instead. Raises `CTError` for a damaged one."""
+    if file.stat().st_size > SLICE:
+        return "over 64 MB: several images in one, or no image"
+    return as_slice(file, dataset(file, stop_before_pixels=True, specific_tags=list(TAGS)))
+
+
+def as_slice(file: Path | Member, found: pydicom.Dataset) -> Slice | str:
+    """What `read_slice` says, of a file's dataset."""
+    with quiet_pydicom(file, "damaged DICOM header"):
+        stored = found.file_meta.get("MediaStorageSOPClassUID") or ""
+        if stored == MediaStorageDirectoryStorage:
+            return "DICOMDIR"
+        if "SOPClassUID" not in found and "Rows" not in found:
+            raise CTError(f"{file}: a damaged or truncated DICOM header; export it again.")
+        kind = UID(found.get("SOPClassUID") or stored or CTImageStorage)  # anonymisers empty it
+        modality = str(found.get("Modality"))
+        types = [str(part).upper() for part in found.get("ImageType") or ()]
+        if modality != "CT":
+            return f"modality {modality}" if re.fullmatch("[A-Z]{2,16}", modality) else "no modality"
+        if aside := next((part for part in NO_SLICES if part in types), None):
+            return aside.lower()
+        if kind not in (CTImageStorage, *MULTIFRAME):
+            return kind.name.lower() if kind in UID_dictionary else "of an unknown kind"
+        if found.get("SamplesPerPixel", 1) != 1:
+            return "colour image"
+        return Slice(
+            file,
+            *(_shared(str(found.get(name) or "")) for name in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")),
+            _whole(found.get("SeriesNumber")),
+            (_whole(found.get("AcquisitionNumber")), _whole(found.get("TemporalPositionIdentifier"))),
+            _whole(found.get("InstanceNumber")) or 0,
+            kind in MULTIFRAME or (_whole(found.get("NumberOfFrames")) or 1) > 1,
+            _shared((int(found.get("Columns") or 0), int(found.get("Rows") or 0))),
+            _shared(_floats(found, "PixelSpacing", 2)[::-1]),
+            _shared(_floats(found, "ImageOrientationPatient", 6)),
+            _floats(found, "ImagePositionPatient", 3),
+            int(found.get("BitsAllocated") or 16),
+            _shared(UID(found.file_meta.TransferSyntaxUID)),
+            found.get("LossyImageCompression") == "01",
+            str(found.get("RescaleType") or "HU").upper() in ("HU", "US", "HU_MOD"),
+        )
+
+
+@lru_cache
+def _shared(value: T) -> T:
+    """An equal value that is there already: a cohort has millions of slices."""
+    return value
+
+
+def _whole(value: object) -> int | None:
+    """A number that nothing depends on; none where it is missing or malformed."""
+    return int(value) if re.fullmatch(r" *[+-]?\d{1,12} *", str(value)) else None
+
+
+def _floats(found: pydicom.Dataset, name: str, count: int) -> tuple[float, ...]:
+    """A tag's numbers; none where it is missing, of another length or not finite."""
+    value = found.get(name)
+    numbers = tuple(float(number) for number in value) if isinstance(value, Iterable) else ()
+    return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else ()

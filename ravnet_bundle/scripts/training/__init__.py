@@ -1,0 +1,1 @@
+"""What only a training needs: scans with labels, their slices, augmentation, handlers."""

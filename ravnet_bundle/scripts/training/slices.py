@@ -1,0 +1,139 @@
+"""The slices of a data set: made once on the network's grid, kept in one file, drawn, or taken as whole scans."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import zipfile
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import numpy as np
+import torch
+from monai.data.utils import pickle_hashing
+from monai.transforms import Compose, Randomizable
+from torch.utils.data import Dataset
+
+from ..files import atomic
+
+logger = logging.getLogger(__name__)
+
+LEVELS = 100  # of the window: steps of 2 HU, far below any scan's noise, make a file a quarter smaller than 256 do
+
+
+def name(data: Sequence[Mapping[str, Any]], transform: Compose) -> str:
+    """Of the file that holds these scans on this grid: changed scans or transforms have another."""
+    files = [Path(item[key]) for item in data for key in ("image", "label")]
+    stamps = [(str(file), file.is_file() and (file.stat().st_size, file.stat().st_mtime_ns)) for file in files]
+    told = repr((stamps, pickle_hashing(transform.flatten().transforms)))
+    return f"slices-{hashlib.sha256(told.encode()).hexdigest()[:12]}.npz"
+
+
+def pack(data: Sequence[Mapping[str, Any]], transform: Compose, path: Path) -> None:
+    """Writes the slices of scans: for each number N `image_N` and `label_N`, uint8 `(Z, X, Y)`, in a compressed .npz.
+
+    Args:
+        data: items for the transform.
+        transform: makes image, 0..1, and label, 0 or 1, `(1, X, Y, Z)`, of each. An image is kept in `LEVELS`.
+        path: of the file.
+    """
+    logger.info("the slices of %d scans are made once, for %s", len(data), path)
+    with atomic(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for number, item in enumerate(data):
+            scan = transform(dict(item))
+            for key, levels in (("image", LEVELS), ("label", 1)):
+                values = levels * np.asarray(scan[key][0], dtype=np.float32).transpose(2, 0, 1)
+                with archive.open(f"{key}_{number}.npy", "w") as entry:
+                    np.lib.format.write_array(entry, np.round(values).astype(np.uint8, order="C"))
+
+
+class Scans(Dataset):
+    """Whole scans on the network's grid, made once and kept in a file.
+
+    Args:
+        data: `{"image": path, "label": path}` of each.
+        transform: makes its slices, as for `pack`.
+        file: that holds them, or the folder for a file whose name tells the scans and the transform.
+
+    Returns:
+        items `{"image": (1, X, Y, Z) float32 0..1, "label": (1, X, Y, Z) uint8}`.
+    """
+
+    def __init__(self, data: Sequence[Mapping[str, Any]], transform: Compose, file: str):
+        super().__init__()
+        self.data, self.transform, path = data, transform, Path(file)
+        if path.suffix != ".npz":
+            path = path / name(data, transform)
+            with idist.one_rank_first() if idist.get_world_size() > 1 else nullcontext():
+                if not path.exists():
+                    pack(data, transform, path)
+        with np.load(path) as arrays:
+            number = len(arrays.files) // 2
+            self.scans = [[torch.from_numpy(arrays[f"{key}_{i}"]) for key in ("image", "label")] for i in range(number)]
+
+    def __len__(self) -> int:
+        return len(self.scans)
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        image, label = (volume.permute(1, 2, 0)[None] for volume in self.scans[index])
+        return {"image": image / LEVELS, "label": label}
+
+
+class Slices(Randomizable, Scans):
+    """Slices drawn from such scans: each scan is as likely, and some slices have liver.
+
+    A slice is drawn, with probability `liver_share`, from the scan's slices with any label, and otherwise from all;
+    where no slice has a label, from all.
+
+    Args:
+        data, transform, file: as for `Scans`.
+        number: of slices in an epoch.
+        liver_share: probability, 0 to 1.
+        size: pixels that a slice is cut or zero-padded to, about its middle; `None`: as it is.
+        seen: the slices that become the channels, as for `AxialInferer`.
+
+    Returns:
+        items `{"image": (C, X, Y), "label": (C, X, Y), "seed": int}`; image and label uint8, the image in `LEVELS`: see
+        `PrepareSlices`.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[Mapping[str, Any]],
+        transform: Compose,
+        file: str,
+        number: int,
+        liver_share: float,
+        size: Sequence[int] | None = None,
+        seen: Sequence[int] = (0,),
+    ):
+        super().__init__(data, transform, file)
+        self.number, self.liver_share, self.size, self.seen = number, liver_share, size, np.array(seen)
+        self.liver = [label.flatten(1).any(1).nonzero()[:, 0].numpy() for _, label in self.scans]
+
+    def __len__(self) -> int:
+        return self.number
+
+    def __getitem__(self, index: int) -> dict[str, torch.Tensor]:
+        scan = self.R.randint(len(self.scans))
+        image, label = self.scans[scan]
+        liver = self.liver[scan]
+        z = self.R.choice(liver if len(liver) and self.R.rand() < self.liver_share else len(image))
+        seed = self.R.randint(2**31)  # of what the augmentation does to a batch that begins with this slice
+        planes = (z + self.seen).clip(0, len(image) - 1)
+        return {"image": self.fitted(image[planes]), "label": self.fitted(label[planes]), "seed": seed}
+
+    def fitted(self, planes: torch.Tensor) -> torch.Tensor:
+        if self.size is None:
+            return planes
+        result = planes.new_zeros(len(planes), *self.size)
+        lengths = [min(have, want) for have, want in zip(planes.shape[1:], self.size)]
+        source, target = (
+            (..., *(slice((n - length) // 2, (n - length) // 2 + length) for n, length in zip(shape, lengths)))
+            for shape in (planes.shape[1:], self.size)
+        )
+        result[target] = planes[source]
+        return result

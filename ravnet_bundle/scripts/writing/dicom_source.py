@@ -1,0 +1,175 @@
+"""A mask as the slices of the DICOM series that it was made from, and what a file made from a series owes to it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+
+import numpy as np
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.uid import UID, generate_uid
+from pydicom.valuerep import DA, TM
+
+from ..geometry import spacing_of
+
+LIVER_RGB = (221, 130, 101)  # the liver's colour in 3D Slicer's table of anatomy
+
+LEAN = 0.005  # of the volume's diagonal: what half a degree, as `reading` straightens, moves a corner
+GEOMETRY = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
+REFERENCES = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
+# Of the patient and study modules (PS3.3 C.7.1.1, C.7.2.1): what is required, even if empty, and what is common.
+REQUIRED = (
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyDate", "StudyTime",
+    "ReferringPhysicianName", "StudyID", "AccessionNumber",
+)  # fmt: skip
+COMMON = (
+    "SpecificCharacterSet", "IssuerOfPatientID", "PatientIdentityRemoved", "DeidentificationMethod",
+    "DeidentificationMethodCodeSequence", "StudyDescription", "PatientAge", "PatientSize", "PatientWeight",
+)  # fmt: skip
+OTHER = (
+    "Modality", "NumberOfFrames", "FrameOfReferenceUID", "PositionReferenceIndicator", "SeriesNumber", "SeriesDate",
+    "SeriesTime", "SliceThickness", "LossyImageCompression", "LossyImageCompressionRatio",
+    "LossyImageCompressionMethod",
+)  # fmt: skip
+
+
+class Unwritable(ValueError):
+    """A mask and a series of which no DICOM file can be made; its text is one line without anything of the patient."""
+
+
+def mask_on_slices(
+    mask: np.ndarray, affine: np.ndarray, files: Sequence[str | os.PathLike]
+) -> tuple[list[Dataset], np.ndarray]:
+    """The series's headers, ordered along the slices' normal, and the mask in their pixels.
+
+    Which axis of the mask is which of a slice, and in which direction, follows from the slices' positions and
+    orientations; the order of `files` does not matter.
+
+    Args:
+        mask: (X, Y, Z), bool or integers, 0 and 1.
+        affine: (4, 4), voxel indices to RAS millimetres.
+        files: single-frame DICOM files, all those of one series.
+
+    Returns:
+        N headers without pixels, and (N, rows, columns) uint8, a view of the mask where that is bool or uint8.
+
+    Raises:
+        OSError: a file that cannot be read.
+        Unwritable: a mask that is not binary; a file that is not one slice with a position; slices that are not, pixel
+            by pixel, the planes of the mask's grid.
+    """
+    if mask.dtype.kind not in "bui" or mask.min() < 0 or mask.max() > 1:
+        raise Unwritable(f"values {mask.min()} to {mask.max()}, {mask.dtype}: expected a mask of 0 and 1.")
+    headers = [_header(file) for file in files]
+    for keyword in ("StudyInstanceUID", "SeriesInstanceUID"):
+        if len({header[keyword].value for header in headers}) > 1:
+            raise Unwritable(f"slices of more than one {keyword}; DICOM results refer to one; take the NIfTI mask.")
+    rows, columns = headers[0].Rows, headers[0].Columns
+    corners = np.array([[0, 0], [0, columns - 1], [rows - 1, 0], [rows - 1, columns - 1]], float)
+    to_lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # DICOM's world
+    to_voxels = np.linalg.inv(to_lps)
+    voxels = np.stack([to_world(header, corners) for header in headers]) @ to_voxels[:3, :3].T + to_voxels[:3, 3]
+    along_row, along_column = voxels[0, 1] - voxels[0, 0], voxels[0, 2] - voxels[0, 0]
+    column = int(np.abs(along_row).argmax())  # the mask's axes
+    row = max({0, 1, 2} - {column}, key=lambda axis: abs(along_column[axis]))
+    plane = 3 - row - column
+    normal = np.cross(*np.reshape(np.asarray(headers[0].ImageOrientationPatient, float), (2, 3)))
+    flips = {column: along_row[column] < 0, row: along_column[row] < 0, plane: normal @ to_lps[:3, plane] < 0}
+
+    # Where the corners are if the slices are the mask's planes. Reading straightens axes that lean a little, about the
+    # volume's centre, and keeps the voxels; so the centre is to agree, and the rest within that lean.
+    expected = np.empty_like(voxels)
+    expected[..., plane] = np.rint(voxels[..., plane].mean(axis=1, keepdims=True))
+    expected[..., column] = (columns - 1 - corners[:, 1]) if flips[column] else corners[:, 1]
+    expected[..., row] = (rows - 1 - corners[:, 0]) if flips[row] else corners[:, 0]
+    planes = expected[:, 0, plane].astype(int)
+    spacing = spacing_of(affine)
+    lean = LEAN * np.linalg.norm(spacing * mask.shape) / spacing
+    if (
+        any((header.Rows, header.Columns) != (mask.shape[row], mask.shape[column]) for header in headers)
+        or np.abs((voxels - expected).mean(axis=(0, 1))).max() >= 0.5
+        or (np.abs(voxels - expected) >= 0.5 + lean).any()
+        or sorted(planes) != list(range(mask.shape[plane]))
+    ):
+        raise Unwritable(
+            f"{len(headers)} slices of {rows} x {columns} pixels are not the planes of a mask "
+            f"of shape {mask.shape}; give the mask on the series's grid, and all files of that series."
+        )
+    frames = mask.view(np.uint8) if mask.dtype == bool else mask.astype(np.uint8, copy=False)
+    frames = np.flip(frames, [axis for axis in flips if flips[axis]]).transpose(plane, row, column)
+    ordered = [headers[k] for k in np.argsort(-planes if flips[plane] else planes)]
+    for header in ordered[1:]:  # anonymisers may give one to each slice; but the slices are one space, as is seen above
+        header.FrameOfReferenceUID = ordered[0].FrameOfReferenceUID
+    return ordered, frames
+
+
+def to_world(header: Dataset, pixels: np.ndarray) -> np.ndarray:
+    """Pixels `(n, 2)`, row and column, of a slice -> `(n, 3)` LPS millimetres (DICOM PS3.3 C.7.6.2.1.1)."""
+    along_row, along_column = np.reshape(np.asarray(header.ImageOrientationPatient, float), (2, 3))
+    between_rows, between_columns = np.asarray(header.PixelSpacing, float)
+    offset = pixels[:, :1] * (between_rows * along_column) + pixels[:, 1:] * (between_columns * along_row)
+    return np.asarray(header.ImagePositionPatient, float) + offset
+
+
+def copy_identity(header: Dataset, dataset: Dataset) -> None:
+    """Copies patient and study from a slice, as they are: a changed one would part the file from its study."""
+    for keyword in (*REQUIRED, *COMMON):
+        if header.get(keyword):
+            dataset[keyword] = header[keyword]
+        elif keyword in REQUIRED:
+            setattr(dataset, keyword, "")
+
+
+def source_date(header: Dataset) -> tuple[str, str]:
+    """Date and time to give to what is made from a slice: its series's, else its study's, else 1 January 1900."""
+    for level in ("Series", "Study"):
+        date, time = str(header.get(f"{level}Date") or ""), str(header.get(f"{level}Time") or "000000")
+        try:
+            if DA(date) and TM(time):
+                return date, time
+        except ValueError:
+            continue
+    return "19000101", "000000"
+
+
+def content_uid(headers: Sequence[Dataset], frames: np.ndarray, *about: str) -> UID:
+    """A UID that the same slices, mask and `about` always have, and others never."""
+    digest = hashlib.sha256()
+    for header in headers:
+        digest.update(f"{header.SOPInstanceUID} {header.FrameOfReferenceUID} ".encode())
+    for k in np.flatnonzero(frames.any(axis=(1, 2))):
+        digest.update(f"{k} ".encode() + np.packbits(frames[k]).tobytes())
+    return generate_uid(entropy_srcs=[digest.hexdigest(), *about])
+
+
+def _header(file: str | os.PathLike) -> Dataset:
+    tags = [*GEOMETRY, *REFERENCES, *REQUIRED, *COMMON, *OTHER]
+    with file.open("rb") if hasattr(file, "open") else open(file, "rb") as opened:  # a zip's member opens itself
+        header = pydicom.dcmread(opened, stop_before_pixels=True, specific_tags=tags, force=True)
+    for keyword in (*GEOMETRY, *COMMON, *OTHER):
+        if not _sound(header, keyword):
+            del header[keyword]
+    missing = [keyword for keyword in (*REFERENCES, *GEOMETRY) if not header.get(keyword)]
+    if missing or int(header.get("NumberOfFrames") or 1) > 1:
+        raise Unwritable(
+            f"{'no ' + missing[0] if missing else 'several frames'} in a slice; DICOM results need a series of single "
+            "slices with positions and UIDs, so take the NIfTI mask."
+        )
+    if not header.get("FrameOfReferenceUID"):  # an old series may lack it; what refers to its space must not
+        header.FrameOfReferenceUID = generate_uid(entropy_srcs=[header.SeriesInstanceUID, "frame of reference"])
+    return header
+
+
+def _sound(header: Dataset, keyword: str) -> bool:
+    """Whether an element is absent or can be used: exporters write "9.0mm" where a number belongs."""
+    if keyword not in header:
+        return True
+    try:
+        element = header[keyword]
+        if element.VR in ("DS", "IS") and not element.is_empty:
+            np.asarray(element.value, float)
+        return True
+    except Exception:  # pydicom raises anything on a malformed element
+        return False
