@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import nibabel as nib
 import numpy as np
-<<<<<<< HEAD
 from numpy.typing import ArrayLike
-from scipy.ndimage import distance_transform_edt, generate_binary_structure, label
+from scipy.ndimage import generate_binary_structure, label
+
+SLAB = 2**21  # voxels that are worked on at once: they stay in the processor's cache
 
 Box = tuple[slice, ...]
 
@@ -59,10 +60,6 @@ def largest_component(mask: np.ndarray, corners: bool = True) -> np.ndarray:
     """The largest of a mask's `components`; of an empty mask nothing."""
     parts, sizes = components(mask, corners)
     return (parts == sizes.argmax()) & mask
-=======
-
-SLAB = 2**21  # voxels that are worked on at once: they stay in the processor's cache
->>>>>>> ff46fc4ca83d00087308c35ed5023c54409d6c13
 
 
 def eroded(inside: np.ndarray, spacing: np.ndarray, margin_mm: float) -> np.ndarray:
@@ -85,11 +82,11 @@ def eroded(inside: np.ndarray, spacing: np.ndarray, margin_mm: float) -> np.ndar
     return result
 
 
-<<<<<<< HEAD
 def dilated(inside: np.ndarray, spacing: np.ndarray, margin_mm: float) -> np.ndarray:
     """The voxels whose centre lies no more than `margin_mm` from a centre inside."""
     return ~eroded(~inside, spacing, margin_mm)
-=======
+
+
 def _near(outside: np.ndarray, spacing: np.ndarray, margin_mm: float) -> np.ndarray:
     """The voxels within `margin_mm` of any outside: dilation by a ball, which is put together of columns along z.
 
@@ -119,4 +116,3 @@ def _add(into: np.ndarray, part: np.ndarray, axis: int, by: int) -> None:
     into, part = np.moveaxis(into, axis, 0), np.moveaxis(part, axis, 0)
     into[by:] |= part[: len(part) - by]
     into[: len(into) - by] |= part[by:]
->>>>>>> ff46fc4ca83d00087308c35ed5023c54409d6c13
