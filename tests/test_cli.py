@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from studies import COMMAND, ROOT, ravnet
+from commands import COMMAND, ROOT, ravnet
 
 from ravnet_bundle.scripts.batch.shards import Shard
 from ravnet_bundle.scripts.phantom import make_phantom, save_phantom

@@ -54,5 +54,6 @@ def test_no_module_is_longer_than_300_lines():
 
 
 def test_no_file_name_is_there_twice():
-    names = [path.name for path in MODULES.values() if path.name != "__init__.py"]
+    paths = [*MODULES.values(), *Path(__file__).parent.rglob("*.py")]
+    names = [path.name for path in paths if path.name not in ("__init__.py", "__main__.py")]
     assert sorted(set(names)) == sorted(names)

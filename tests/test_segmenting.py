@@ -8,8 +8,8 @@ from pathlib import Path
 import itk
 import nibabel as nib
 import numpy as np
-from dicom import write_series
 from monai.bundle import run
+from series_files import write_series
 
 from scripts.phantom import make_phantom, save_phantom
 

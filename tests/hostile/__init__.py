@@ -3,13 +3,13 @@
 `python -m hostile` in `tests/` writes the table to the bundle's docs.
 """
 
-from . import archives, dicoms, folders, images, nrrd, paths, pixels, stored, uids
+from . import archives, dicoms, folders, images, nrrd, paths, pixels, stored_voxels, uids
 from .case import Case
 
 CASES: tuple[Case, ...] = (
     *images.CASES,
     *nrrd.CASES,
-    *stored.CASES,
+    *stored_voxels.CASES,
     *dicoms.CASES,
     *uids.CASES,
     *pixels.CASES,

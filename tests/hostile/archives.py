@@ -7,7 +7,7 @@ import struct
 import zipfile
 from pathlib import Path
 
-from dicom import compress, write_series
+from series_files import compress, write_series
 
 from .case import AFFINE, Table, ct, save
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import permutations, product
 from pathlib import Path
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ import numpy as np
 
 AFFINE = np.diag([-9.0, -9.0, 12.0, 1.0])
 AFFINE[:3, 3] = 100, 80, -300
+CODES = ["".join(codes) for axes in permutations(("LR", "PA", "IS")) for codes in product(*axes)]
 
 
 class Case(NamedTuple):

@@ -4,8 +4,8 @@ import struct
 
 import numpy as np
 import pydicom
-from dicom import write_series
 from pydicom.uid import EnhancedCTImageStorage
+from series_files import write_series
 
 from .case import AFFINE, Table, ct
 

@@ -1,9 +1,9 @@
 """DICOM folders with more in them than the slices of one series."""
 
 import pydicom
-from dicom import rewrite, write_series
 from pydicom.dataset import Dataset
 from pydicom.uid import MediaStorageDirectoryStorage, SecondaryCaptureImageStorage, generate_uid
+from series_files import rewrite, write_series
 
 from .case import AFFINE, Table, ct
 from .dicoms import TURNED, series, some

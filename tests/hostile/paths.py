@@ -2,7 +2,7 @@
 
 import os
 
-from dicom import write_series
+from series_files import write_series
 
 from .case import AFFINE, Table, ct, save
 

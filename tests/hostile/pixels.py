@@ -4,8 +4,8 @@ import struct
 import zlib
 
 import pydicom
-from dicom import compress
 from pydicom.uid import UID, HTJ2KLossless
+from series_files import compress
 
 from .case import Table
 from .dicoms import series, some

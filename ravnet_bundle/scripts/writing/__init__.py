@@ -10,6 +10,6 @@ from .dicom_rtstruct import write_rtstruct
 from .dicom_seg import write_seg
 from .dicom_source import Unwritable
 from .manifest import complete, write_manifest
-from .volume import write_nifti
+from .nifti_writer import write_nifti
 
 __all__ = ["Unwritable", "complete", "write_manifest", "write_nifti", "write_rtstruct", "write_seg"]

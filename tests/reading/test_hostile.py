@@ -111,5 +111,5 @@ def test_what_claims_or_packs_much_takes_little_memory(tmp_path):
 
 
 def test_the_table_in_the_docs_is_current():
-    docs = Path(__file__).parents[1] / "ravnet_bundle" / "docs" / "hostile.md"
+    docs = Path(__file__).parents[2] / "ravnet_bundle" / "docs" / "hostile.md"
     assert docs.read_text() == table(), "run `python -m hostile` in tests/"

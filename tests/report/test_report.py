@@ -7,8 +7,8 @@ import tracemalloc
 import nibabel as nib
 import numpy as np
 import pytest
+from browser import Browser, Page
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
-from pages import Browser, Page
 from PIL import Image
 
 from scripts.phantom import make_phantom, save_phantom

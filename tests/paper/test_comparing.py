@@ -24,7 +24,7 @@ from scripts.paper.rivals import NETWORKS
 from scripts.paper.tables import impossible
 from scripts.phantom import make_decathlon
 
-BUNDLE = Path(__file__).parents[1] / "ravnet_bundle"
+BUNDLE = Path(__file__).parents[2] / "ravnet_bundle"
 CONFIG = str(BUNDLE / "configs" / "compare.json")
 READING = "RA V-Net, half the LSTM"
 CHOSEN = ["SA-UNet", "ULSM-Net", "RA V-Net", READING]

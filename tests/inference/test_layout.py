@@ -4,9 +4,9 @@ from pathlib import Path
 
 import nibabel as nib
 import pytest
-from dicom import write_series
+from commands import BUNDLE
 from monai.bundle import run
-from studies import BUNDLE
+from series_files import write_series
 
 from ravnet_bundle.scripts.inference.layout import MaskLayout
 from ravnet_bundle.scripts.phantom import make_phantom, save_phantom

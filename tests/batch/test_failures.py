@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from studies import COMMAND, ROOT, coarse, debris
+from commands import COMMAND, ROOT, coarse, debris
 
 from ravnet_bundle import segment
 from ravnet_bundle.scripts import files

@@ -13,7 +13,7 @@ from monai.transforms import CastToTyped, Compose
 from scripts.phantom import make_decathlon
 from scripts.training.slices import LEVELS, Scans, Slices
 
-BUNDLE = Path(__file__).resolve().parents[1] / "ravnet_bundle"
+BUNDLE = Path(__file__).resolve().parents[2] / "ravnet_bundle"
 
 
 @pytest.fixture(scope="module")

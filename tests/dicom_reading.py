@@ -2,8 +2,8 @@
 
 import numpy as np
 import pydicom
-from dicom import write_series
 from matplotlib.path import Path as Polygon
+from series_files import write_series
 
 from scripts.writing import write_rtstruct, write_seg
 

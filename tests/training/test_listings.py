@@ -7,8 +7,8 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
+from commands import BUNDLE
 from monai.bundle import run
-from studies import BUNDLE
 
 from scripts.files import DataError
 from scripts.reading import CTError, find

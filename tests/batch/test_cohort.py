@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from studies import BUNDLE, ROOT, contents, debris
+from commands import BUNDLE, ROOT, contents, debris
 
 from ravnet_bundle import segment
 from ravnet_bundle.scripts.batch.claims import Claim

@@ -10,8 +10,8 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
-from dicom import rewrite, write_series
-from studies import coarse
+from commands import coarse
+from series_files import rewrite, write_series
 
 from ravnet_bundle import segment
 from ravnet_bundle.scripts.batch.pseudonyms import settle

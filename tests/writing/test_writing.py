@@ -12,8 +12,8 @@ import itk
 import nibabel as nib
 import numpy as np
 import pytest
-from dicom import write_series
-from results import RAS_TO_LPS, SHAPE, affine_of, liver, voxel_centres
+from dicom_reading import RAS_TO_LPS, SHAPE, affine_of, liver, voxel_centres
+from series_files import write_series
 
 from scripts.writing import complete, write_manifest, write_nifti
 
@@ -173,7 +173,7 @@ def test_where_nothing_can_be_written_the_error_is_one_line_and_nothing_is_left(
         results = out / "results"
         results.mkdir()
         results.chmod(0o755 if trouble == "full disk" else 0o555)
-        root = Path(__file__).parents[1] / "ravnet_bundle"
+        root = Path(__file__).parents[2] / "ravnet_bundle"
         child = subprocess.run(
             [sys.executable, "-c", CHILD, series, results, trouble],
             env={**os.environ, "PYTHONPATH": str(root), "PYTHONDONTWRITEBYTECODE": "1"},

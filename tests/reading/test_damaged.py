@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hostile.case import ct, save, write
 from hostile.nrrd import by_itk
-from hostile.stored import BZIP2, PACKED, VOXELS, metaimage, nrrd
+from hostile.stored_voxels import BZIP2, PACKED, VOXELS, metaimage, nrrd
 
 from scripts.reading import CTError, load
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import itk
 import numpy as np
 import pytest
-from studies import FILES, contents, debris, ravnet, start
+from commands import FILES, contents, debris, ravnet, start
 
 from ravnet_bundle import segment
 from ravnet_bundle.scripts.phantom import make_phantom, save_phantom

@@ -8,8 +8,8 @@ import numpy as np
 import pydicom
 import pytest
 import torch
-from dicom import rewrite, write_series
 from pydicom.uid import generate_uid
+from series_files import rewrite, write_series
 
 from scripts.phantom import make_phantom, save_phantom
 from scripts.reading import CTError, LoadCTd, check_header, check_series, find, find_scans

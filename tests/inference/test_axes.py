@@ -1,16 +1,12 @@
 """All 48 ways to store a volume along the patient's axes give one and the same volume in the world."""
 
-from itertools import permutations, product
-
 import nibabel as nib
 import numpy as np
 import pytest
-from dicom import write_series
-from hostile.case import AFFINE, ct
+from hostile.case import AFFINE, CODES, ct
+from series_files import write_series
 
 from scripts.reading import load
-
-CODES = ["".join(codes) for axes in permutations(("LR", "PA", "IS")) for codes in product(*axes)]
 
 
 def stored_along(codes: str, affine: np.ndarray = AFFINE) -> nib.Nifti1Image:

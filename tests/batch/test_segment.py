@@ -12,11 +12,11 @@ import numpy as np
 import pydicom
 import pytest
 import torch
-from dicom import write_series
+from commands import BUNDLE, FILES, contents, debris, ravnet
 from hostile import CASES
+from hostile.case import CODES
 from monai.bundle import run
-from studies import BUNDLE, FILES, contents, debris, ravnet
-from test_axes import CODES
+from series_files import write_series
 
 from ravnet_bundle import segment
 from ravnet_bundle.scripts.inference.pipeline import Pipeline

@@ -25,7 +25,7 @@ from scripts.networks import RAVNet
 from scripts.phantom import make_decathlon
 from scripts.training.handlers import save_atomically
 
-BUNDLE = Path(__file__).parents[1] / "ravnet_bundle"
+BUNDLE = Path(__file__).parents[2] / "ravnet_bundle"
 SMALL = {"network_def#width": 8, "pixel_size": 8, "amp": False}
 EPOCHS, KILLED = 6, 4  # trained; in which a rank is killed
 

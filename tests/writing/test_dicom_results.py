@@ -9,12 +9,8 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from dicom import rewrite, write_series
-from monai.transforms import LoadImage
-from pydicom.dataelem import RawDataElement
-from pydicom.tag import Tag
-from pydicom.uid import generate_uid
-from results import (
+from commands import FILES
+from dicom_reading import (
     ACQUISITIONS,
     DICOM,
     RAS_TO_LPS,
@@ -28,8 +24,12 @@ from results import (
     read_volume,
     study,
 )
+from monai.transforms import LoadImage
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
+from pydicom.uid import generate_uid
 from scipy import ndimage
-from studies import FILES
+from series_files import rewrite, write_series
 
 from ravnet_bundle import segment
 from scripts.phantom import make_phantom

@@ -20,7 +20,7 @@ from scripts.networks import RAVNet
 from scripts.phantom import make_decathlon
 from scripts.training.handlers import save_atomically
 
-BUNDLE = Path(__file__).parents[1] / "ravnet_bundle"
+BUNDLE = Path(__file__).parents[2] / "ravnet_bundle"
 CONFIGS = [str(BUNDLE / "configs" / name) for name in ("train.json", "evaluate.json")]
 PIXEL = 6.0
 

@@ -13,7 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from scripts.phantom import make_decathlon
 
-BUNDLE = Path(__file__).resolve().parents[1] / "ravnet_bundle"
+BUNDLE = Path(__file__).resolve().parents[2] / "ravnet_bundle"
 ROUNDS, LOCAL_EPOCHS = 3, 2
 TINY = {
     "network_def#width": 8,

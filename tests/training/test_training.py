@@ -21,7 +21,7 @@ from scripts.networks import RAVNet
 from scripts.phantom import make_decathlon
 from scripts.training.handlers import Seed
 
-BUNDLE = Path(__file__).parents[1] / "ravnet_bundle"
+BUNDLE = Path(__file__).parents[2] / "ravnet_bundle"
 EPOCHS = 6
 WARM_UP = "lr_scheduler#warmup_steps"
 TINY = {
