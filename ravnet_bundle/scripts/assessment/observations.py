@@ -22,9 +22,9 @@ BESIDE = 3  # slices beside the mask that the second pass may see too, beside it
 
 OBSERVED = (
     *("volume_ml", "cut_sides", "hu_median", "hu_sd", "hu_saturated_percent"),  # of the measures
-    *("pixel_spacing_mm", "slice_spacing_mm", "right_of_middle_percent", "front_of_middle_percent"),
-    *("expected_dice", "uncalibrated_expected_dice", "border_width_mm", "corrected_percent", "elsewhere_percent"),
-    *("elsewhere_largest_ml", "area_jump_percent", "noise_of_window_percent", "second_look_dice", "second_look_slices"),
+    *("pixel_spacing_mm", "slice_spacing_mm", "liver_right_of_middle_percent", "liver_front_of_middle_percent"),
+    *("expected_dice", "uncalibrated_expected_dice", "border_width_mm", "changed_by_3d_percent", "parts_apart_percent"),
+    *("largest_part_apart_ml", "area_step_percent", "noise_percent_of_window", "repeat_dice", "repeat_slices"),
 )
 
 
@@ -44,18 +44,18 @@ def observe(
 
     - from the measures: volume, HU, saturation, whether and where the view cuts the liver;
     - `pixel_spacing_mm`, `slice_spacing_mm`: the CT's coarsest spacing within, and its spacing across, axial slices;
-    - `right_of_middle_percent`, `front_of_middle_percent`: how far the liver's centre lies right and in front of the
-      body's, in the slices with liver, of the body's half width and half depth (two SD of soft tissue's coordinates);
+    - `liver_right_of_middle_percent`, `liver_front_of_middle_percent`: how far the liver's centre lies right and in
+      front of the body's, in the slices with liver, of the body's half width and half depth (two SD of soft tissue's coordinates);
     - `expected_dice`: 2 sum(p m) / (sum(p) + sum(m)) of the network's calibrated probabilities p and the mask m, the
       Dice that p expects of m. It falls with uncertainty anywhere, and where the mask is not what the network found.
       `uncalibrated_expected_dice` is that of the probabilities as they are;
     - `border_width_mm`: the volume of uncertainty, the integral of 4 p (1 - p), over the area of the mask's sides;
-    - `corrected_percent`: of the mask's volume, what the three-dimensional steps added and took away, but for
-    - `elsewhere_percent`: of the mask's volume, components that the network found apart from it and that were left out;
-      `elsewhere_largest_ml`: the largest one;
-    - `area_jump_percent`: of the largest slice's area, how far one at most deviates from the median of those around;
-    - `noise_of_window_percent`: of the window, the noise within the mask against a mean over 3 x 3 pixels, robust;
-    - `second_look_dice`: between the mask in `second_look_slices` slices and what a second pass finds there, the slices
+    - `changed_by_3d_percent`: of the mask's volume, what the three-dimensional steps added and took away, but for
+    - `parts_apart_percent`: of the mask's volume, components that the network found apart, and that were left out;
+      `largest_part_apart_ml`: the largest one;
+    - `area_step_percent`: of the largest slice's area, how far one at most deviates from the median of those around;
+    - `noise_percent_of_window`: of the window, the noise within the mask against a mean over 3 x 3 pixels, robust;
+    - `repeat_dice`: between the mask in `repeat_slices` slices and what a second pass finds there, the slices
       scaled and shifted.
 
     Args:
@@ -84,11 +84,11 @@ def observe(
     uncertain = 4 * float(p.sum(dtype=np.float64) - np.vdot(p.ravel(), p.ravel()))
     result["border_width_mm"] = uncertain * float(np.prod(mm)) / _side_area(mask, mm)
     parts, touching = _parts(p >= FOUND, mask)
-    result["corrected_percent"] = 100 * int(np.count_nonzero(touching != mask)) / kept
-    result["elsewhere_percent"] = 100 * sum(parts) / kept
-    result["elsewhere_largest_ml"] = max(parts, default=0) * float(np.prod(mm)) / 1000
-    result["area_jump_percent"] = _jump(mask, mm[2])
-    result["noise_of_window_percent"] = _noise(image[box], mask)
+    result["changed_by_3d_percent"] = 100 * int(np.count_nonzero(touching != mask)) / kept
+    result["parts_apart_percent"] = 100 * sum(parts) / kept
+    result["largest_part_apart_ml"] = max(parts, default=0) * float(np.prod(mm)) / 1000
+    result["area_step_percent"] = _jump(mask, mm[2])
+    result["noise_percent_of_window"] = _noise(image[box], mask)
     result |= _place(image, mask, box)
     if predict is not None:
         result |= _second_look(image, delivered, mask, box, predict)
@@ -148,11 +148,11 @@ def _place(image: np.ndarray, mask: np.ndarray, box: Box) -> dict[str, float | N
     for z in np.flatnonzero(mask.any(axis=(0, 1))) + box[2].start:
         body += image[..., z] > SOFT_TISSUE
     result: dict[str, float | None] = {}
-    for name, axis in (("right_of_middle_percent", 0), ("front_of_middle_percent", 1)):
+    for name, axis in (("liver_right_of_middle_percent", 0), ("liver_front_of_middle_percent", 1)):
         weights, at = body.sum(axis=1 - axis), np.arange(body.shape[axis])
         liver = mask.sum(axis=tuple({0, 1, 2} - {axis}))
         if not weights.any():
-            return {"right_of_middle_percent": None, "front_of_middle_percent": None}
+            return {"liver_right_of_middle_percent": None, "liver_front_of_middle_percent": None}
         middle = np.average(at, weights=weights)
         half = 2 * np.sqrt(np.average((at - middle) ** 2, weights=weights))
         centre = np.average(np.arange(len(liver)), weights=liver) + box[axis].start
@@ -179,4 +179,4 @@ def _second_look(
     first = [delivered[..., z] >= FOUND for z in zs]
     both = sum(int(np.count_nonzero(a & b)) for a, b in zip(first, second))
     either = sum(int(np.count_nonzero(a)) + int(np.count_nonzero(b)) for a, b in zip(first, second))
-    return {"second_look_dice": 2 * both / either, "second_look_slices": len(zs)}
+    return {"repeat_dice": 2 * both / either, "repeat_slices": len(zs)}

@@ -58,23 +58,23 @@ CHECKS = (
           "statistics are biased."),
     Check("pixel_spacing_mm", None, 3.5, "", "Pixels of {value:.1f} mm are coarse, expected under {high:.1f} mm."),
     Check("slice_spacing_mm", None, 12.0, "", "Slices {value:.1f} mm apart are thick, expected under {high:.0f} mm."),
-    Check("right_of_middle_percent", 0.0, None, "The liver lies left of the body's middle: a mirrored scan, situs "
-          "inversus or the wrong organ."),
-    Check("front_of_middle_percent", DERIVED, None, "The liver lies far back in the body: a scan turned front to back, "
-          "or the wrong organ."),
-    Check("elsewhere_percent", None, 3.0, "", "Other parts, {value:.0f} % of the liver's volume, were taken for liver "
-          "and left out, one of {largest:.0f} ml."),
-    Check("noise_of_window_percent", None, 10.0, "", "The scan is noisy: {value:.1f} % of the window's width, usually "
-          "under {high:.1f} %."),
+    Check("liver_right_of_middle_percent", 0.0, None, "The liver lies left of the body's middle: a mirrored scan, "
+          "situs inversus or the wrong organ."),
+    Check("liver_front_of_middle_percent", DERIVED, None, "The liver lies far back in the body: a scan turned front to "
+          "back, or the wrong organ."),
+    Check("parts_apart_percent", None, 3.0, "", "Other parts, {value:.0f} % of the liver's volume, were taken for "
+          "liver and left out, one of {largest:.0f} ml."),
+    Check("noise_percent_of_window", None, 10.0, "", "The scan is noisy: {value:.1f} % of the window's width, "
+          "usually under {high:.1f} %."),
     Check("expected_dice", DERIVED, None, "The network is unsure: by its own probabilities a Dice of {value:.3f}, "
           "usually over {low:.3f}.", reject_below=0.8),
     Check("border_width_mm", None, DERIVED, "", "The liver's border is vague: {value:.1f} mm wide, usually under "
           "{high:.1f} mm."),
-    Check("second_look_dice", DERIVED, None, "A second look at {slices} slices, slightly smaller, agrees poorly: Dice "
+    Check("repeat_dice", DERIVED, None, "A second look at {slices} slices, slightly smaller, agrees poorly: Dice "
           "{value:.3f}, usually over {low:.3f}.", reject_below=0.7),
-    Check("area_jump_percent", None, DERIVED, "", "The liver's area jumps from slice to slice, by {value:.0f} % of the "
+    Check("area_step_percent", None, DERIVED, "", "The liver's area jumps from slice to slice, by {value:.0f} % of the "
           "greatest, usually under {high:.0f} %."),
-    Check("corrected_percent", None, DERIVED, "", "The three-dimensional steps changed much: {value:.1f} % of the "
+    Check("changed_by_3d_percent", None, DERIVED, "", "The three-dimensional steps changed much: {value:.1f} % of the "
           "liver, usually under {high:.1f} %."),
 )  # fmt: skip
 
@@ -127,7 +127,7 @@ def judge(observed: Mapping[str, Any], limits: Limits, doubts: Iterable[str] = (
         below, above = low is not None and not value >= low, high is not None and not value <= high  # nan is outside
         if below or above:
             text = check.below if below else check.above
-            others = {"slices": observed["second_look_slices"], "largest": observed["elsewhere_largest_ml"]}
+            others = {"slices": observed["repeat_slices"], "largest": observed["largest_part_apart_ml"]}
             reasons.append(text.format(value=value, low=low, high=high, **others))
         reject |= check.reject_below is not None and value < check.reject_below
     return Verdict("reject" if reject else "review" if reasons else "ok", tuple(reasons))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from typing import NamedTuple
 
 UNITS = {"ml": "ml", "mm": "mm", "cm": "cm", "cm2": "cm²", "m2": "m²", "kg": "kg", "percent": "%", "hu": "HU", "s": "s"}
 SPELT = {"hu": "HU", "sd": "SD", "bsa": "body surface", "urata": "Urata", "vauthey": "Vauthey"}
@@ -23,11 +24,60 @@ NAMES = {  # where the key alone would not be understood
     "remnant_normal_percent": "Of the volume, normal liver",
     "remnant_after_chemotherapy_percent": "Of the volume, after chemotherapy",
     "remnant_cirrhosis_percent": "Of the volume, cirrhosis",
+    "bsa_m2": "Body surface area",
+    "contrast_guess": "Contrast agent",
+    "steatosis_hint": "Fatty liver (below 40 HU)",
+    "pixel_spacing_mm": "Pixel size of the CT",
+    "slice_spacing_mm": "Slice distance of the CT",
+    "liver_right_of_middle_percent": "Liver's centre, to the right",
+    "liver_front_of_middle_percent": "Liver's centre, to the front",
+    "expected_dice": "Expected Dice",
+    "uncalibrated_expected_dice": "Expected Dice, not calibrated",
+    "border_width_mm": "Width of the unsure border",
+    "changed_by_3d_percent": "Changed by the 3D steps",
+    "parts_apart_percent": "Parts apart, left out",
+    "largest_part_apart_ml": "Largest part apart",
+    "area_step_percent": "Greatest step of the area",
+    "noise_percent_of_window": "Noise in the liver",
+    "repeat_dice": "Dice of a repeated look",
+    "repeat_slices": "Slices of the repeated look",
+}
+DETAILS = {  # what explains it, below the label of what is folded away
+    "pixel_spacing_mm": "the larger side, within a slice",
+    "slice_spacing_mm": "from one slice to the next",
+    "hu_margin_mm": "nearer to the border no HU is counted",
+    "hu_saturated_percent": "many: the scan was stored through a window",
+    "liver_right_of_middle_percent": "of half the body's width; below 0: the scan may be mirrored",
+    "liver_front_of_middle_percent": "of half the body's depth; far from 0: the scan may be turned",
+    "expected_dice": "overlap with an expert's mask that the network expects: 1 is perfect",
+    "uncalibrated_expected_dice": "by its raw probabilities, which are too sure",
+    "border_width_mm": "where the network is neither sure of liver nor of none",
+    "changed_by_3d_percent": "of the mask, after the network: added and taken away",
+    "parts_apart_percent": "of the mask: what the network found apart from it",
+    "largest_part_apart_ml": "",
+    "area_step_percent": "of the largest area, between neighbouring slices",
+    "noise_percent_of_window": "standard deviation, of the window's width",
+    "repeat_dice": "overlap with what the network finds in slices made a little smaller",
+    "repeat_slices": "",
+    "hu_p05": "",
+    "hu_p25": "",
+    "hu_p75": "",
+    "hu_p95": "",
+    "cut_area_cm2": "of the mask, at the border of the view",
 }
 
 
-def rows(measures: Mapping[str, object]) -> list[tuple[str, str]]:
-    """Each known measure's label and value; an uncertainty is set behind the value that it belongs to."""
+class Row(NamedTuple):
+    """One measure: its label, its value with its unit, and what explains it, if it is a detail."""
+
+    label: str
+    value: str
+    hint: str = ""
+    detail: bool = False
+
+
+def rows(measures: Mapping[str, object]) -> list[Row]:
+    """The known measures; an uncertainty is set behind the value that it belongs to."""
     found = []
     for key, value in measures.items():
         if value is None or (_split(key)[0].endswith("_uncertainty") and key.replace("_uncertainty", "") in measures):
@@ -37,7 +87,8 @@ def rows(measures: Mapping[str, object]) -> list[tuple[str, str]]:
         uncertainty = measures.get(f"{stem}_uncertainty" + key[len(stem) :])
         if isinstance(value, float) and isinstance(uncertainty, float):
             text += f" ± {uncertainty:.{_decimals(value)}f}"
-        found.append((_label(key), f"{text}\u00a0{unit}" if unit else text))  # a line does not end before a unit
+        text = f"{text}\u00a0{unit}" if unit else text  # a line does not end before a unit
+        found.append(Row(_label(key), text, DETAILS.get(key, ""), key in DETAILS))
     return found
 
 
