@@ -45,7 +45,8 @@ def observe(
     - from the measures: volume, HU, saturation, whether and where the view cuts the liver;
     - `pixel_spacing_mm`, `slice_spacing_mm`: the CT's coarsest spacing within, and its spacing across, axial slices;
     - `liver_right_of_middle_percent`, `liver_front_of_middle_percent`: how far the liver's centre lies right and in
-      front of the body's, in the slices with liver, of the body's half width and half depth (two SD of soft tissue's coordinates);
+      front of the body's, in the slices with liver, of the body's half width and half depth (two SD of soft tissue's
+      coordinates);
     - `expected_dice`: 2 sum(p m) / (sum(p) + sum(m)) of the network's calibrated probabilities p and the mask m, the
       Dice that p expects of m. It falls with uncertainty anywhere, and where the mask is not what the network found.
       `uncalibrated_expected_dice` is that of the probabilities as they are;
