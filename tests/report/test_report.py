@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import tracemalloc
 
 import nibabel as nib
@@ -11,6 +12,7 @@ from browser import Browser, Page
 from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, io_orientation, ornt_transform
 from PIL import Image
 
+from scripts.assessment.observations import OBSERVED
 from scripts.phantom import make_phantom, save_phantom
 from scripts.report import picture, write_preview, write_report
 
@@ -72,10 +74,21 @@ def test_verdict_volume_and_what_it_is_for_come_before_everything_else(scan, tmp
     write_report(tmp_path / "r.html", **scan, **content)
     text = Page(tmp_path / "r.html").text
     order = ["For research use only", "Review", "The mask has two parts.", "1432 ± 31 ml", "Partial:", "Axial"]
-    order += ["HU mean 104", "Extent left right 211 mm", "A note.", "Weights, SHA-256 9f2c", "Run time 48.1 s"]
+    order += ["HU mean 104", "Width, left to right 211 mm", "A note.", "Weights, SHA-256 9f2c", "Run time 48.1 s"]
     places = [text.find(part) for part in order]
     assert -1 not in places and places == sorted(places)
-    assert "Steatosis" not in text
+    assert "Fatty liver" not in text
+
+
+def test_what_the_verdict_goes_by_is_folded_away_and_explained(scan, tmp_path):
+    observed = dict.fromkeys(OBSERVED, 1.0)
+    write_report(tmp_path / "r.html", **scan, **{**CONTENT, "measures": observed})
+    page = Page(tmp_path / "r.html")
+    measures, details = page.raw.split("<details", 1)
+    assert "Expected Dice" not in measures and "Expected Dice<small>overlap with an expert" in details
+    assert "Volume" in measures and "HU median" in measures
+    labels = re.findall(r"<dt>([^<]*)", page.raw)
+    assert len(labels) == len(OBSERVED) == len(set(labels))
 
 
 @pytest.mark.parametrize(("verdict", "word"), [("ok", "✓ OK"), ("review", "! Review"), ("reject", "✕ Reject")])

@@ -12,6 +12,10 @@ SPELT = {"hu": "HU", "sd": "SD", "bsa": "body surface", "urata": "Urata", "vauth
 NAMES = {  # where the key alone would not be understood
     "weights": "Weights, SHA-256",
     "partial": "Cut by the field of view",
+    "cut_sides": "Cut at the side",
+    "extent_left_right_mm": "Width, left to right",
+    "extent_posterior_anterior_mm": "Depth, back to front",
+    "extent_inferior_superior_mm": "Height, feet to head",
     "hu_margin_mm": "HU taken from the border by",
     "hu_saturated_percent": "HU at the scan's limits",
     "standard_urata_ml": "Standard volume by Urata",
