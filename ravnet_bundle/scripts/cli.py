@@ -11,13 +11,14 @@ import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 from .batch import interruption
 from .batch.claims import Claim
+from .batch.options import Options
 from .batch.shards import Shard
 
 VERDICTS = {"ok": "ok", "review": "REVIEW", "reject": "REJECT"}
@@ -47,34 +48,11 @@ def parser() -> argparse.ArgumentParser:
         help="NIfTI, NRRD, MetaImage, DICOM file or folder, zip, folder, .txt list",
     )
     p.add_argument("-o", "--output", required=True, metavar="OUT", help="folder for the results")
-    p.add_argument(
-        "--series", metavar="N|largest", help="the DICOM series by its number, or the largest; by default each"
-    )
-    p.add_argument("--seg", action="store_true", help="write DICOM SEG too (DICOM input; holds the patient's data)")
-    p.add_argument("--rtstruct", action="store_true", help="write RTSTRUCT too (DICOM input; holds the patient's data)")
-    p.add_argument("--probabilities", action="store_true", help="write the network's probabilities too")
-    p.add_argument("--native", action="store_true", default=None, help="scans without contrast agent: steatosis hint")
-    p.add_argument("--height", type=float, metavar="CM", help="the patient's, for the standard liver volume")
-    p.add_argument("--weight", type=float, metavar="KG", help="the patient's")
-    p.add_argument("--bsa", type=float, metavar="M2", help="body surface, in place of height and weight")
-    p.add_argument(
-        "--anonymous",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="of DICOM, keep all that may say whose it is out of names, tables and reports (on)",
-    )
-    p.add_argument("--resume", action="store_true", help="keep results that are complete and unharmed")
-    p.add_argument("--fast", action="store_true", help="larger pixels: quicker, a little coarser")
-    p.add_argument("--weights", metavar="FILE", help="weights of this network, such as fine-tuned ones")
-    p.add_argument("--device", metavar="NAME", help="cpu, cuda, cuda:1; by default the GPU if there is one")
-    p.add_argument("--threads", type=int, metavar="N", help="CPU threads; by default all cores")
-    p.add_argument("--shard", metavar="I/N", default="0/1", help="do part I of N of the studies; I counts from 0")
-    p.add_argument(
-        "--workers",
-        type=_workers,
-        metavar="N|ADDRESS",
-        help="processes to start, or a Dask scheduler (tcp://HOST:8786)",
-    )
+    for option in fields(Options):
+        more = dict(option.metadata)
+        if isinstance(option.default, bool):
+            more["action"] = argparse.BooleanOptionalAction if option.default else "store_true"
+        p.add_argument(f"--{option.name}", default=option.default, **more)
     p.add_argument("--dry-run", action="store_true", help="read and check the inputs, and stop")
     p.add_argument("--json", action="store_true", help="print the outcome as JSON")
     volume = p.add_mutually_exclusive_group()
@@ -146,14 +124,6 @@ def _flushed(code: int) -> int:
         return code or 1
 
 
-def _workers(text: str) -> int | str:
-    if not text.isdigit():
-        return text
-    if not int(text):
-        raise argparse.ArgumentTypeError("give a number from 1")
-    return int(text)
-
-
 def _quieten(verbose: bool, quiet: bool) -> None:
     """Libraries' warnings are for developers; MONAI's, that a config is code, is about configs that are not ours."""
     form = "%(name)s: %(message)s" if verbose else "note: %(message)s"
@@ -169,8 +139,9 @@ def _quieten(verbose: bool, quiet: bool) -> None:
 
 def _segment(options: argparse.Namespace) -> int:
     output = Path(options.output).absolute()
+    asked = {option.name: getattr(options, option.name) for option in fields(Options)}
     try:
-        Shard.parse(options.shard)
+        Options(**asked)
     except ValueError as error:
         raise Usage(str(error)) from error
     if not options.json and (outcomes := _missing(options.inputs)):  # said at once: to load PyTorch takes seconds
@@ -186,11 +157,8 @@ def _segment(options: argparse.Namespace) -> int:
     with interruption.loading():
         from .batch.segment import segment
 
-    names = ("series", "seg", "rtstruct", "probabilities", "native", "height", "weight", "bsa")
-    names += ("anonymous", "resume", "fast", "weights", "device", "threads", "shard", "workers")
-    settings = {name: getattr(options, name) for name in names}
     try:
-        outcomes = segment(options.inputs, output, progress=not options.quiet and not options.json, **settings)
+        outcomes = segment(options.inputs, output, progress=not options.quiet and not options.json, **asked)
     except ValueError as error:
         raise Usage(str(error)) from error
     except ConnectionError as error:

@@ -21,6 +21,7 @@ from ..reading.errors import one_line
 from ..report import write_preview, write_report
 from ..writing import Unwritable, write_manifest, write_nifti, write_rtstruct, write_seg
 from .claims import Claim
+from .options import Options
 
 logger = logging.getLogger(__name__)
 
@@ -57,15 +58,13 @@ class Result(NamedTuple):
     notes: Sequence[str]
 
 
-def write(
-    folder: Path, result: Result, wanted: Mapping[str, Any], about: Mapping[str, Any], cost: Mapping[str, str]
-) -> None:
+def write(folder: Path, result: Result, options: Options, about: Mapping[str, Any], cost: Mapping[str, str]) -> None:
     """Writes a study's folder; the manifest comes last, and an error leaves nothing of it.
 
     Args:
         folder: made if need be. What it held of an earlier run goes; files that are not ours stay as they are.
         result: of the study.
-        wanted: "seg", "rtstruct", "probabilities": whether to write each.
+        options: which files to write.
         about: what the files were made from, for the manifest.
         cost: run time and memory as text, for the report alone: all other files are the same for the same input.
 
@@ -75,7 +74,7 @@ def write(
     folder.mkdir(parents=True, exist_ok=True)
     _clear(folder)
     try:
-        files = list(_files(folder, result, wanted, about, cost))
+        files = list(_files(folder, result, options, about, cost))
         write_manifest(folder / MANIFEST, files, **about)
     except BaseException:
         _clear(folder)
@@ -123,7 +122,7 @@ def _is_ours(manifest: Path) -> bool:
 
 
 def _files(
-    folder: Path, result: Result, wanted: Mapping[str, Any], about: Mapping[str, Any], cost: Mapping[str, str]
+    folder: Path, result: Result, options: Options, about: Mapping[str, Any], cost: Mapping[str, str]
 ) -> Iterator[Path]:
     """Writes one file after the other, and yields their paths."""
     mask, affine = result.found.mask, result.affine
@@ -132,7 +131,7 @@ def _files(
     software = {"algorithm": "RA V-Net", "version": about["version"], "weights": about["weights"]}
     notes = list(result.notes)
     for kind, name, write_dicom in (("seg", SEG, write_seg), ("rtstruct", RTSTRUCT, write_rtstruct)):
-        if wanted[kind] and result.scan.kind == "dicom":
+        if getattr(options, kind) and result.scan.kind == "dicom":
             try:
                 write_dicom(mask, affine, result.scan.files, folder / name, **software)
                 yield folder / name
@@ -142,7 +141,7 @@ def _files(
                 text = str(error) if isinstance(error, Unwritable) else f"odd headers ({type(error).__name__})"
                 notes.append(f"no {kind.upper()} was written: {text}")
                 logger.error("%s: %s", result.scan.source, notes[-1], exc_info=logger.isEnabledFor(logging.DEBUG))
-    if wanted["probabilities"]:
+    if options.probabilities:
         yield (path := folder / PROBABILITY)
         write_nifti(result.found.answer, result.found.affine, path)
     judged = {"verdict": result.verdict.level, "reasons": list(result.verdict.reasons)}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack, suppress
@@ -17,6 +18,7 @@ from ..assessment import body_surface_m2
 from ..inference.provenance import software
 from ..reading import Scan, find
 from . import results
+from .options import Options
 from .pseudonyms import hidden, salted, settle
 from .settings import Outcome, Settings
 from .shards import Shard
@@ -27,26 +29,7 @@ logger = logging.getLogger(__name__)
 
 
 def segment(
-    inputs: str | Path | Sequence[str | Path],
-    output: str | Path,
-    *,
-    series: str | None = None,
-    seg: bool = False,
-    rtstruct: bool = False,
-    probabilities: bool = False,
-    native: bool | None = None,
-    height: float | None = None,
-    weight: float | None = None,
-    bsa: float | None = None,
-    anonymous: bool = True,
-    resume: bool = False,
-    fast: bool = False,
-    weights: str | Path | None = None,
-    device: str | None = None,
-    threads: int | None = None,
-    shard: str = "0/1",
-    workers: int | str | None = None,
-    progress: bool = False,
+    inputs: str | Path | Sequence[str | Path], output: str | Path, *, progress: bool = False, **options: Any
 ) -> list[Outcome]:
     """Segments the liver in CTs and writes, for each, a folder `output/NAME/` and a row of `output/measures.csv`.
 
@@ -54,52 +37,35 @@ def segment(
         inputs: one or more of: an image file (NIfTI, NRRD, MetaImage), a DICOM file or folder, a zip of DICOM, a folder
             of any of these, a text file that lists them.
         output: the folder to write to; made if need be.
-        series: which DICOM series to take where there are several, see `reading.find`; otherwise each CT series.
-        seg, rtstruct: write the mask as DICOM SEG, as RTSTRUCT too (DICOM inputs only; they carry the patient's data).
-        probabilities: write the network's probabilities, on its own grid.
-        native: the scans are without contrast agent; only then is there a hint of steatosis.
-        height, weight, bsa: the patient's, in cm, kg and m2, for the standard liver volume.
-        anonymous: of DICOM, keep everything that may say whose it is out of reports, tables and names: a hash stands in
-            the place of names. What is printed about an input that fails names its path.
-        resume: keep the studies whose results are complete, unharmed, and made of the same input with the same weights
-            and settings.
-        fast: larger pixels, the config's `fast_pixel_size`.
-        weights: a file of weights of this network, in the place of the bundle's own, such as a fine-tuned one.
-        device: of the network, such as "cpu" or "cuda"; by default the GPU if there is one.
-        threads: of PyTorch on the CPU, in each worker.
-        shard: "I/N": do part I, which counts from 0, of N parts of the studies.
-        workers: how many processes of this machine do the studies, or the address of the Dask scheduler whose workers
-            do them; by default this process. A script that gives a number needs `if __name__ == "__main__":`, as its
-            processes import it.
         progress: show a bar on stderr.
+        **options: those of `ravnet segment` by the same names, such as `fast=True` or `height=170, weight=70`: see
+            `Options`. A script that gives a number of `workers` needs `if __name__ == "__main__":`, as its processes
+            import it.
 
     Returns:
         one `Outcome` per study, and a failed one of the table where that cannot be written, or of the output where it
         is full. A study that fails does not stop the others; a full disk does.
 
     Raises:
+        TypeError: no such option.
         ValueError: a height, weight or surface that is no patient's; no such shard, device, number of threads or
             workers, weights or output; no Dask, or no answer from it.
         ConnectionError: the Dask scheduler has gone.
 
     PyTorch's threads do not survive a fork: in a process that has called this, start others by "spawn".
     """
-    body_surface_m2(height, weight, bsa)
-    cut = Shard.parse(shard)
-    _check(weights, device, threads, workers)
-    weights_path = None if weights is None else str(Path(weights).absolute())
-    settings = Settings(
-        Path(output).absolute(), **software(weights_path), started=time.time(), seg=seg, rtstruct=rtstruct,
-        probabilities=probabilities, native=native, height_cm=height, weight_kg=weight, bsa_m2=bsa,
-        anonymous=anonymous, resume=resume, fast=fast, device=device, threads=threads,
-        weights_path=weights_path,
-    )  # fmt: skip
+    asked = Options(**options)
+    body_surface_m2(asked.height, asked.weight, asked.bsa)
+    _check(asked)
+    if asked.weights is not None:
+        asked = replace(asked, weights=os.path.abspath(asked.weights))
+    settings = Settings(Path(output).absolute(), asked, **software(asked.weights), started=time.time())
     outcomes: list[Outcome] = []
     with ExitStack() as stack:
-        do = stack.enter_context(team(settings, workers)) if workers else Run(settings).do
-        found = find([inputs] if isinstance(inputs, (str, Path)) else inputs, series)
+        do = stack.enter_context(team(settings, asked.workers)) if asked.workers else Run(settings).do
+        found = find([inputs] if isinstance(inputs, (str, Path)) else inputs, asked.series)
         scans = settled(stack, found.scans, settings)
-        found = results.set_aside(cut.of(replace(found, scans=scans)))
+        found = results.set_aside(Shard.parse(asked.shard).of(replace(found, scans=scans)))
         for line in found.aside:
             logger.info("set aside: %s", line)
         if found.aside:
@@ -121,30 +87,24 @@ def segment(
     return [*(_there(settings.output, outcome) for outcome in outcomes), *table]
 
 
-def _check(weights: str | Path | None, device: str | None, threads: int | None, workers: int | str | None) -> None:
-    """Raises `ValueError` for what no study could be done with."""
-    if weights is not None and not Path(weights).is_file():
-        raise ValueError(f"weights {weights}: no such file.")
-    if threads is not None and threads < 1:
-        raise ValueError(f"threads {threads}: give a number from 1.")
-    if isinstance(workers, int) and workers < 1:
-        raise ValueError(f"workers {workers}: give a number from 1.")
-    if device is not None and not isinstance(workers, str):
+def _check(options: Options) -> None:
+    """Raises `ValueError` where the device is not here; of a cluster elsewhere nothing is known."""
+    if options.device is not None and not isinstance(options.workers, str):
         try:
-            torch.empty(1, device=device)
+            torch.empty(1, device=options.device)
         except (RuntimeError, AssertionError) as error:
-            raise ValueError(f"device {device}: not here ({str(error).splitlines()[0]}).") from error
+            raise ValueError(f"device {options.device}: not here ({str(error).splitlines()[0]}).") from error
 
 
 def settled(stack: ExitStack, scans: Sequence[Scan], settings: Settings) -> tuple[Scan, ...]:
     """The scans with the names that their results have in the output."""
     salt = b""
-    if hidden(scans, settings.anonymous):
+    if hidden(scans, settings.options.anonymous):
         try:
             salt = stack.enter_context(salted(settings.output))
         except OSError as error:
             raise ValueError(f"{settings.output}: no folder that can be written to ({error.strerror}).") from error
-    return settle(scans, settings.output, settings.anonymous, salt)
+    return settle(scans, settings.output, settings.options.anonymous, salt)
 
 
 def _bar(total: int, progress: bool) -> tqdm:

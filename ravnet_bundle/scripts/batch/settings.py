@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from .options import Options
+
 
 @dataclass(frozen=True)
 class Outcome:
@@ -32,40 +34,22 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Settings:
-    """The options of `segment` that hold for each study, with what the studies are done with and since when.
+    """What the studies of one command are done with, and since when.
 
     Attributes:
+        output: folder of the results, absolute.
+        options: what was asked for; `options.weights` is absolute.
         version, weights: see `provenance.software`.
-        weights_path: the file of weights other than the bundle's own, for each process to load.
         started: seconds since 1970; a study that is complete and younger than this is not done again.
     """
 
     output: Path
+    options: Options
     version: str
     weights: str
     started: float
-    seg: bool
-    rtstruct: bool
-    probabilities: bool
-    native: bool | None
-    height_cm: float | None
-    weight_kg: float | None
-    bsa_m2: float | None
-    anonymous: bool
-    resume: bool
-    fast: bool
-    device: str | None
-    threads: int | None
-    weights_path: str | None
-
-    @property
-    def wanted(self) -> dict[str, Any]:
-        """Which files and which measures."""
-        names = ("seg", "rtstruct", "probabilities", "native", "height_cm", "weight_kg", "bsa_m2")
-        return {name: getattr(self, name) for name in names}
 
     @property
     def about(self) -> dict[str, Any]:
         """What results depend on beside the CT, for the manifest."""
-        names = ("version", "weights", "fast", "anonymous")
-        return {name: getattr(self, name) for name in names} | self.wanted
+        return {"version": self.version, "weights": self.weights, **self.options.about}

@@ -26,6 +26,7 @@ from ..writing import complete
 from . import results
 from .claims import Claim
 from .interruption import INTERRUPTED
+from .options import Options
 from .pseudonyms import other_name
 from .settings import Outcome, Settings
 
@@ -67,16 +68,16 @@ class Run:
     """
 
     def __init__(self, settings: Settings):
-        here = software(settings.weights_path)
+        here = software(settings.options.weights)
         if (here["version"], here["weights"]) != (settings.version, settings.weights):
             raise ValueError(
                 f"a worker has version {here['version']} with weights {here['weights'][:10]}, the command has "
                 f"{settings.version} with {settings.weights[:10]}: install the same everywhere."
             )
-        if settings.threads:
-            torch.set_num_threads(settings.threads)
+        if settings.options.threads:
+            torch.set_num_threads(settings.options.threads)
         self.settings, self.output = settings, settings.output
-        self.pipeline, self.limits = _pipeline(settings), Limits.load()
+        self.pipeline, self.limits = _pipeline(settings.options), Limits.load()
         self.interrupted = threading.Event()
         self.claims: list[Claim] = []
         self.end: Callable[[Outcome], Any]
@@ -169,7 +170,9 @@ class Run:
         """Whether the study's results are there: from before, if asked to resume, or since the command began."""
         folder = self.output / study.name
         manifest = folder / results.MANIFEST
-        if not manifest.exists() or not (self.settings.resume or manifest.stat().st_mtime >= self.settings.started):
+        if not manifest.exists() or not (
+            self.settings.options.resume or manifest.stat().st_mtime >= self.settings.started
+        ):
             return False
         if not complete(manifest, **study.about):
             return False
@@ -199,15 +202,14 @@ class Run:
         study.ct = load(study.scan)
 
     def _compute(self, study: _Study) -> None:
-        ct, wanted = study.ct, self.settings.wanted
+        ct, options = study.ct, self.settings.options
         found = self.pipeline(ct)
         hu, affine = ct.numpy(), ct.affine.numpy()
-        body = {key: wanted[key] for key in ("native", "height_cm", "weight_kg", "bsa_m2")}
-        measures = measure(hu, found.mask, affine, **body)
+        measures = measure(hu, found.mask, affine, **options.body)
         network = (found.image, found.answer, found.delivered, found.affine)
         seen = observe(measures, affine, *network, self.pipeline.predict, self.limits.temperature)
         notes, doubts = ([text for text in ct.meta[key].split("; ") if text] for key in ("notes", "doubts"))
-        if (wanted["seg"] or wanted["rtstruct"]) and study.scan.kind != "dicom":
+        if (options.seg or options.rtstruct) and study.scan.kind != "dicom":
             notes.append("no DICOM output: the input is no DICOM series")
         own = np.asarray(ct.meta["original_affine"])
         doubts += [found.note] if found.note else []
@@ -220,7 +222,7 @@ class Run:
         cost = {"run time": f"{time.perf_counter() - study.begun:.1f} s", "peak memory": f"{peak:.2f} GB"}
         folder = self.output / study.name
         try:
-            results.write(folder, study.result, self.settings.wanted, study.about, cost)
+            results.write(folder, study.result, self.settings.options, study.about, cost)
         except OSError as error:
             if error.filename and str(error.filename) in map(str, study.scan.files):  # the input is gone
                 raise
@@ -234,17 +236,17 @@ class Run:
         self.end(Outcome(study.name, source, status, "", measures["verdict"], reasons, volume))
 
 
-def _pipeline(settings: Settings) -> Pipeline:
-    overrides: dict[str, Any] = {"device": settings.device} if settings.device else {}
-    if settings.fast:
+def _pipeline(options: Options) -> Pipeline:
+    overrides: dict[str, Any] = {"device": options.device} if options.device else {}
+    if options.fast:
         overrides["pixel_size"] = "@fast_pixel_size"
-    if settings.weights_path is None:
+    if options.weights is None:
         return Pipeline(**overrides)
     try:
-        return Pipeline(**overrides, **{"checkpointloader#load_path": settings.weights_path})
+        return Pipeline(**overrides, **{"checkpointloader#load_path": options.weights})
     except Exception as error:  # unpickling raises anything
         logger.debug("weights", exc_info=True)
-        raise ValueError(f"{settings.weights_path}: cannot be loaded into this network: give its weights.") from error
+        raise ValueError(f"{options.weights}: cannot be loaded into this network: give its weights.") from error
 
 
 def _in_words(scan: Scan, error: Exception) -> str:

@@ -50,7 +50,8 @@ def team(settings: Settings, workers: int | str) -> Iterator[Do]:
     for name in ("distributed", "distributed.client"):  # Dask gives both a level of their own
         logging.getLogger(name).setLevel(level if level < logging.WARNING else logging.CRITICAL)
     if isinstance(workers, int):
-        settings = replace(settings, threads=settings.threads or max(1, len(os.sched_getaffinity(0)) // workers))
+        threads = settings.options.threads or max(1, len(os.sched_getaffinity(0)) // workers)
+        settings = replace(settings, options=replace(settings.options, threads=threads))
     with ExitStack() as stack:
         try:
             place = stack.enter_context(_local(workers)) if isinstance(workers, int) else workers

@@ -1,0 +1,68 @@
+"""What can be asked of `segment`: each option once, for the command line, the Python API and the workers."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from .shards import Shard
+
+
+def _option(default: Any, help: str, **more: Any) -> Any:
+    """A field, with its text and what else `argparse` needs to read it."""
+    return field(default=default, metadata={"help": help, **more})
+
+
+def _workers(text: str) -> int | str:
+    return int(text) if text.isdigit() else text
+
+
+@dataclass(frozen=True)
+class Options:
+    """The options of `segment`; `ravnet segment --help` says what each one does.
+
+    Raises:
+        ValueError: no such shard, number of threads or workers, or file of weights.
+    """
+
+    series: str | None = _option(
+        None, "the DICOM series by its number, or the largest; by default each", metavar="N|largest"
+    )
+    seg: bool = _option(False, "write DICOM SEG too (DICOM input; holds the patient's data)")
+    rtstruct: bool = _option(False, "write RTSTRUCT too (DICOM input; holds the patient's data)")
+    probabilities: bool = _option(False, "write the network's probabilities too")
+    native: bool | None = _option(None, "scans without contrast agent: steatosis hint", action="store_true")
+    height: float | None = _option(None, "the patient's, for the standard liver volume", type=float, metavar="CM")
+    weight: float | None = _option(None, "the patient's", type=float, metavar="KG")
+    bsa: float | None = _option(None, "body surface, instead of height and weight", type=float, metavar="M2")
+    anonymous: bool = _option(True, "of DICOM, keep all that may say whose it is out of names, tables and reports (on)")
+    resume: bool = _option(False, "keep results that are complete and unharmed")
+    fast: bool = _option(False, "larger pixels: quicker, a little coarser")
+    weights: str | None = _option(None, "weights of this network, such as fine-tuned ones", metavar="FILE")
+    device: str | None = _option(None, "cpu, cuda, cuda:1; by default the GPU if there is one", metavar="NAME")
+    threads: int | None = _option(None, "CPU threads; by default all cores", type=int, metavar="N")
+    shard: str = _option("0/1", "do part I of N of the studies; I counts from 0", metavar="I/N")
+    workers: int | str | None = _option(
+        None, "processes to start, or a Dask scheduler (tcp://HOST:8786)", type=_workers, metavar="N|ADDRESS"
+    )
+
+    def __post_init__(self) -> None:
+        Shard.parse(self.shard)
+        if self.weights is not None and not os.path.isfile(self.weights):
+            raise ValueError(f"weights {self.weights}: no such file.")
+        for name in ("threads", "workers"):
+            number = getattr(self, name)
+            if isinstance(number, int) and number < 1:
+                raise ValueError(f"{name} {number}: give a number from 1.")
+
+    @property
+    def body(self) -> dict[str, Any]:
+        """What is known of the scan and the patient, for `assessment.measure`."""
+        return {"native": self.native, "height_cm": self.height, "weight_kg": self.weight, "bsa_m2": self.bsa}
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """The options that a study's results depend on, for its manifest."""
+        names = ("fast", "anonymous", "seg", "rtstruct", "probabilities")
+        return {name: getattr(self, name) for name in names} | self.body
