@@ -32,7 +32,8 @@ class ConvBNReLU(Convolution):
     """Convolution (no bias, same padding), batch normalisation, ReLU: `(B, in, H, W) -> (B, out, H, W)`.
 
     In inference (evaluation mode, no gradients) the normalisation is folded into the convolution: the same function for
-    two passes less over the features.
+    two passes less over the features. `torch.nn.utils.fusion` would replace both for good; here the network that is
+    validated, exported or shown to a user can be trained on.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, dropout: float = 0.0):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -52,6 +54,16 @@ def is_label(path: Path) -> bool:
     beside = folder / "imaging" if name == "segmentation" else folder.parent / "ct"
     known = name == "segmentation" or folder.name == "segmentations"
     return known and any(Path(f"{beside}{ending}").exists() for ending in IMAGES)
+
+
+def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
+    """Rows as CSV with a header; columns are in the order of their first row; a missing value is empty."""
+    text = io.StringIO()
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """A network of slices on volumes."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from monai.data import MetaTensor
@@ -110,6 +112,12 @@ def test_bfloat16_is_close_to_float32_and_comes_back_as_float32(network, volume,
 def test_bfloat16_is_left_aside_where_it_is_slow(network, volume, monkeypatch):
     monkeypatch.setattr(axial, "has_fast_bfloat16", lambda device: False)
     assert torch.equal(AxialInferer(amp=True)(volume, network), AxialInferer(amp=False)(volume, network))
+
+
+def test_a_cpu_is_fast_with_bfloat16_where_it_says_so_itself():
+    """PyTorch tells it by functions of its own only, which another release may name otherwise."""
+    flags = set(Path("/proc/cpuinfo").read_text().split())
+    assert axial.has_fast_bfloat16(torch.device("cpu")) == bool(flags & {"avx512_bf16", "amx_tile"})
 
 
 def test_gradients_flow_through_it(network):

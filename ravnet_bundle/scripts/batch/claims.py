@@ -14,7 +14,8 @@ class Claim:
     """An exclusive lock on `.NAME.lock` in a folder, which ends with its process, even by kill -9.
 
     The lock (flock) is the system's: nothing goes stale, and a lock file that a kill left behind is taken over by the
-    next claim. On network file systems it works where these support flock (NFS since Linux 2.6.12).
+    next claim. On network file systems it works where these support flock (NFS since Linux 2.6.12). The library
+    `filelock` would leave a lock file for each study among the results, and the folder that it made.
     """
 
     def __init__(self, path: Path, descriptor: int, made: bool):

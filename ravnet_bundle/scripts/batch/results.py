@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..assessment import Verdict
-from ..files import atomic
+from ..files import atomic, csv_text
 from ..inference.pipeline import Segmentation
 from ..reading import Found, Scan
 from ..reading.errors import one_line
@@ -196,12 +194,8 @@ def _write_table(output: Path) -> None:
                 rows.append(row)
     if not rows:
         return
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(dict.fromkeys(key for row in rows for key in row)), restval="")
-    writer.writeheader()
-    writer.writerows(rows)
     with atomic(output / TABLE) as file:
-        file.write(text.getvalue().encode("utf-8", "backslashreplace"))
+        file.write(csv_text(rows).encode("utf-8", "backslashreplace"))
 
 
 def _row(manifest: Path) -> dict[str, Any] | None:

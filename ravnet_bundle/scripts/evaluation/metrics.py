@@ -11,8 +11,6 @@ Such cases are counted, and every mean leaves the nan out and says over how many
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import logging
 import math
@@ -37,7 +35,7 @@ from monai.metrics import (
     get_surface_distance,
 )
 
-from ..files import atomic, scan_name
+from ..files import atomic, csv_text, scan_name
 from ..geometry import axial_axis, bounding_box, spacing_of
 
 logger = logging.getLogger(__name__)
@@ -282,8 +280,5 @@ class CaseTables:
 
 
 def table(rows: Sequence[Mapping[str, str | int | float]]) -> str:
-    """Rows with the same columns as CSV; numbers with six significant digits."""
-    lines = [[f"{x:.6g}" if isinstance(x, float) else x for x in row.values()] for row in rows]
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([list(rows[0]), *lines])
-    return text.getvalue()
+    """Rows as CSV; numbers with six significant digits."""
+    return csv_text([{name: f"{x:.6g}" if isinstance(x, float) else x for name, x in row.items()} for row in rows])

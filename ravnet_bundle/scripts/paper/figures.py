@@ -66,7 +66,7 @@ def write(
         save(dices(curves), folder / "figure_11.png")
     if rows:
         with atomic(folder / "curves.csv") as file:
-            file.write(table([{k: "" if v is None else v for k, v in row.items()} for row in rows]).encode())
+            file.write(table(rows).encode())
 
 
 def save(figure: Figure, path: Path) -> None:

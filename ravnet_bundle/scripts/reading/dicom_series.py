@@ -96,7 +96,10 @@ def _check_pixels(one: Slice) -> None:
 
 
 def _affine(slices: Sequence[Slice], source: str) -> np.ndarray:
-    """Voxel index to RAS world; the third axis is the step from slice to slice, so that a tilt shows as shear."""
+    """Voxel index to RAS world; the third axis is the step from slice to slice, so that a tilt shows as shear.
+
+    `highdicom.spatial` takes a series or does not; here a message says what is wrong with it, and where.
+    """
     row, column = np.split(np.asarray(slices[0].directions), 2)
     lengths = np.linalg.norm([row, column], axis=1)
     if not np.allclose(lengths, 1, atol=0.01):

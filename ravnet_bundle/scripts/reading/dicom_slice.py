@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, TypeVar
 
 import pydicom
-from pydicom._uid_dict import UID_dictionary
 from pydicom.config import disable_value_validation
 from pydicom.filereader import read_dataset, read_preamble
 from pydicom.uid import (
@@ -129,7 +128,7 @@ def as_slice(file: Path | Member, found: pydicom.Dataset) -> Slice | str:
         if aside := next((part for part in NO_SLICES if part in types), None):
             return aside.lower()
         if kind not in (CTImageStorage, *MULTIFRAME):
-            return kind.name.lower() if kind in UID_dictionary else "of an unknown kind"
+            return kind.name.lower() if kind.name != kind else "of an unknown kind"
         if found.get("SamplesPerPixel", 1) != 1:
             return "colour image"
         return Slice(

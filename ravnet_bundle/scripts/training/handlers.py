@@ -185,6 +185,9 @@ class Averaged(EMAHandler):
 class SaveBest:
     """Keeps the weights with the best metric: attached to an evaluator, it saves the network's `state_dict` atomically.
 
+    Ignite's `Checkpoint` with `DiskSaver(atomic=True)` does not flush the file to the disk before it renames it, and
+    keeps the tensors of a GPU, which a machine without one does not load.
+
     Args:
         path: the file.
         network: whose weights.

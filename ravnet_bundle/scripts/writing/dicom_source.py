@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pydicom
+from highdicom.spatial import ImageToReferenceTransformer
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, generate_uid
 from pydicom.valuerep import DA, TM
@@ -107,10 +108,8 @@ def mask_on_slices(
 
 def to_world(header: Dataset, pixels: np.ndarray) -> np.ndarray:
     """Pixels `(n, 2)`, row and column, of a slice -> `(n, 3)` LPS millimetres (DICOM PS3.3 C.7.6.2.1.1)."""
-    along_row, along_column = np.reshape(np.asarray(header.ImageOrientationPatient, float), (2, 3))
-    between_rows, between_columns = np.asarray(header.PixelSpacing, float)
-    offset = pixels[:, :1] * (between_rows * along_column) + pixels[:, 1:] * (between_columns * along_row)
-    return np.asarray(header.ImagePositionPatient, float) + offset
+    where = (header.ImagePositionPatient, header.ImageOrientationPatient, header.PixelSpacing)
+    return ImageToReferenceTransformer(*where)(pixels[:, ::-1] + 0.5)  # it counts from the first pixel's corner
 
 
 def copy_identity(header: Dataset, dataset: Dataset) -> None:
