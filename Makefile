@@ -48,10 +48,9 @@ clean:
 	@$(PIP) --retries 1 --no-deps $(TORCH)
 	@touch $@
 
-.venv/.installed: .venv/.torch requirements.txt requirements-dev.txt setup.cfg
-	@echo "Installing requirements into .venv ..."
-	@$(PIP) -r requirements.txt -r requirements-dev.txt
-	@$(PIP) --no-deps --editable .
+.venv/.installed: .venv/.torch pyproject.toml setup.cfg
+	@echo "Installing what pyproject.toml lists into .venv ..."
+	@$(PIP) --editable '.[tested,dev]'
 	@touch $@
 
 .venv-label/.installed: tests/ecosystem/label.txt

@@ -3,7 +3,7 @@
 python benchmarks/pack.py DATA ARCHIVE [--key value ...]
 
 DATA are labelled scans, as for training; ARCHIVE is the .tar to write. Keys of `train.json` that decide what the slices
-look like (`--pixel_size 2`) may follow. There, with what requirements.txt lists installed:
+look like (`--pixel_size 2`) may follow. There, with what pyproject.toml lists as `tested` installed:
 
 tar xf ARCHIVE && cd ravnet_bundle && python -m monai.bundle run training \\
     --config_file "['configs/train.json','configs/packed.json']" --output_dir runs --ckpt_dir runs/models

@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,6 +14,11 @@ import torch
 from monai.bundle import ConfigParser, verify_metadata
 from packaging.requirements import Requirement
 from packaging.version import Version
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib  # which comes with pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLE = ROOT / "ravnet_bundle"
@@ -46,9 +52,9 @@ KEYS = {
 
 
 def pins(environment=None) -> dict[str, str]:
-    """`requirements.txt` for an environment: package -> exact version."""
-    lines = (ROOT / "requirements.txt").read_text().splitlines()
-    found = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    """The tested environment, of `pyproject.toml`: package -> exact version."""
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["tested"]
+    found = [Requirement(line) for line in listed]
     chosen = [one for one in found if one.marker is None or one.marker.evaluate(environment)]
     assert len({one.name for one in chosen}) == len(chosen)
     assert all(len(one.specifier) == 1 and str(one.specifier).startswith("==") for one in chosen)
@@ -207,7 +213,7 @@ def test_the_version_is_the_changelogs_last_and_the_packages():
     assert METADATA["references"] and METADATA["supported_apps"] and "eval_metrics" in METADATA
 
 
-def test_the_metadata_pin_the_tested_environment_as_requirements_txt_does():
+def test_the_metadata_pin_the_tested_environment_as_pyproject_does():
     pinned = {
         "monai": METADATA["monai_version"],
         "numpy": METADATA["numpy_version"],
