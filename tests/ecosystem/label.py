@@ -207,7 +207,8 @@ def check(bundle: Path, ct: Path | None, work: Path, log: Path) -> int:
             status, state = server.task(f"/train/{NAME}", panel | asked)
             now = digest(weights)
             found = f"{state}; model.pt {before[:8]} -> {now[:8]}"
-            steps.row(f"{turn} training as by Slicer's button, {EPOCHS} epochs of {SLICES} slices", status, found, state == "DONE" and now != before)
+            step = f"{turn} training, as by Slicer's button: {EPOCHS} epochs of {SLICES} slices"
+            steps.row(step, status, found, state == "DONE" and now != before)
 
             status, after = server.mask("ct", work)
             equal = same(after, own_mask(copy, studies / "ct.nii.gz", work / f"own_{turn}"))

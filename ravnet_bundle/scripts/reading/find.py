@@ -50,7 +50,7 @@ def find(inputs: Sequence[str | Path], series: str | int | None = None) -> Found
 def find_scans(path: str, image_key: str = "image") -> Sequence[dict[str, str]]:
     """The scans under a path, as a config's data list: what `find` finds; a DICOM series is its folder or zip.
 
-    Of a folder in the Decathlon's layout they are those of `imagesTs`, where it has that: they are there to be segmented.
+    Of a folder in the Decathlon's layout with `imagesTs`, they are those of that part, which is there to be segmented.
 
     Returns:
         one item `{image_key: absolute path}` per scan, images before DICOM. Where there is nothing, a list that raises

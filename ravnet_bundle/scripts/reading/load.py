@@ -110,7 +110,8 @@ def _open(scan: Scan) -> tuple[Header, np.ndarray, tuple[str, ...], Iterator[np.
 class LoadCTd(LoadImaged):
     """MONAI's `LoadImaged` for CTs: `load` in a dictionary transform. Items hold a `Scan`, or a path that names one.
 
-    A path alone, as in the lists of the Model Zoo's configs, is an item too. A volume that is there already passes as it is: MONAI Deploy's operators hand over what they have read themselves.
+    A path alone, as in the lists of the Model Zoo's configs, is an item too. A volume that is there already passes as
+    it is: MONAI Deploy's operators hand over what they have read themselves.
 
     Raises:
         CTError: as `load`.
