@@ -110,8 +110,8 @@ def as_before():
     ],
     ids=lambda value: value if isinstance(value, str) else "+".join(value),
 )
-def test_every_property_that_monai_asks_for_is_there(kind, names, small, as_before):
-    more = small if kind == "train" else {"dataset_dir": small["dataset_dir"]}
+def test_every_property_that_monai_asks_for_is_there_without_any_data(kind, names, small, tmp_path, as_before):
+    more = (small if kind == "train" else {}) | {"dataset_dir": str(tmp_path / "nowhere")}
     workflow = ConfigWorkflow(path(*names), workflow_type=kind, logging_file=False, bundle_root=str(BUNDLE), **more)
     workflow.initialize()
     assert workflow.check_properties() == []

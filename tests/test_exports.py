@@ -20,11 +20,6 @@ from scripts.phantom import make_phantom, save_phantom
 BUNDLE = Path(__file__).resolve().parents[1] / "ravnet_bundle"
 CONFIGS = BUNDLE / "configs"
 EXPORTS = ("script", "trace", "onnx")
-DYNAMIC = {
-    "input_names": ["image"],
-    "output_names": ["pred"],
-    "dynamic_axes": {"image": {0: "batch", 2: "height", 3: "width"}},
-}
 
 
 def workflow(*names, **overrides):
@@ -56,7 +51,7 @@ def exported(request, tmp_path_factory):
         "bundle_root": str(BUNDLE),
     }
     if request.param == "onnx":
-        onnx_export(**common, input_shape=[2, 3, 64, 96], converter_kwargs=DYNAMIC)
+        onnx_export(**common, args_file=str(CONFIGS / "onnx.json"))
         session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
         return request.param, lambda x: torch.from_numpy(session.run(["pred"], {"image": x.numpy()})[0])
     trace = {"use_trace": True, "input_shape": [1, 3, 64, 96]} if request.param == "trace" else {}

@@ -97,6 +97,10 @@ def test_monai_label_finds_what_it_looks_for():
     (pred,) = outputs.values()
     labels = {name: int(value) for value, name in pred["channel_def"].items() if name != "background"}
     assert labels == {"liver": 1}
+    train = ConfigParser(config("train"))
+    shown = train.get_parsed_content("displayable_configs")  # in Slicer's panel, with what the training has without it
+    assert shown == {"learning_rate": 0.001, "slices_per_epoch": 800}
+    assert all(train.get_parsed_content(name) == value for name, value in shown.items())
     handlers = config("train")["train"]["handlers"]
     assert all(isinstance(handler, dict) and handler["_target_"] != "CheckpointLoader" for handler in handlers)
 
@@ -112,7 +116,8 @@ def test_monai_labels_dropout_for_epistemic_scoring_makes_each_look_another():
         assert not torch.equal(network(x), network(x))
 
 
-def test_trained_from_monai_label_the_weights_go_on_from_the_last_and_each_training_writes_them(tmp_path):
+def test_trained_from_monai_label_or_by_slicers_button_the_weights_go_on_and_each_training_writes_them(tmp_path):
+    """There is no folder of data: the scans are Label's. Slicer's Train button sends an empty run id."""
     make_decathlon(tmp_path / "data", 3, 0, 0, shape=(64, 64, 8), spacing=(6, 6, 25))
     parts = [sorted((tmp_path / "data" / name).iterdir()) for name in ("imagesTr", "labelsTr")]
     cases = [{"image": str(image), "label": str(label)} for image, label in zip(*parts)]
@@ -120,7 +125,7 @@ def test_trained_from_monai_label_the_weights_go_on_from_the_last_and_each_train
     file.parent.mkdir()
     torch.save(RAVNet(in_channels=3, width=8, lstm_ratio=0.5).state_dict(), file)
 
-    def train(epochs: int, **more) -> tuple[dict, dict]:
+    def train(epochs: int, run_id: str, learning_rate: float, output: Path) -> tuple[dict, dict]:
         before = torch.load(file, weights_only=True)
         loader = {"_target_": "CheckpointLoader", "load_path": str(file), "load_dict": {"model": "$@network"}}
         overrides = {  # MONAI Label's
@@ -130,23 +135,24 @@ def test_trained_from_monai_label_the_weights_go_on_from_the_last_and_each_train
             "validate#dataset#data": cases[2:],
             "device": "cpu",
             "train#handlers": [{**loader, "strict": False}, *config("train")["train"]["handlers"]],
+            "displayable_configs": {"learning_rate": learning_rate, "slices_per_epoch": 8},
         }
-        small = {"network_def#width": 8, "patch_size": [32, 32], "slices_per_epoch": 8, "num_workers": 0}
-        folders = {"ckpt_dir": str(file.parent), "output_dir": str(tmp_path / "runs")}
+        small = {"network_def#width": 8, "patch_size": [32, 32], "num_workers": 0}
+        folders = {"ckpt_dir": str(file.parent), "output_dir": str(output), "dataset_dir": str(tmp_path / "nowhere")}
         run(
-            run_id="run",
+            run_id=run_id,
             init_id=None,
             final_id=None,
             meta_file=str(BUNDLE / "configs" / "metadata.json"),
             config_file=str(BUNDLE / "configs" / "train.json"),
-            **{**overrides, **small, **folders, **more},
+            **{**overrides, **small, **folders},
         )
         return before, torch.load(file, weights_only=True)
 
     names = [name for name, _ in RAVNet(in_channels=3, width=8, lstm_ratio=0.5).named_parameters()]
-    before, after = train(1, learning_rate=0.0, output_dir=str(tmp_path / "still"))
+    before, after = train(1, "run", 0.0, tmp_path / "still")
     for name in names:
         torch.testing.assert_close(after[name], before[name], rtol=1e-4, atol=1e-6)
-    for _ in range(2):
-        before, after = train(1)
+    for run_id in ("run", ""):
+        before, after = train(1, run_id, 0.001, tmp_path / "runs")
         assert any(not torch.equal(before[name], after[name]) for name in names)

@@ -57,6 +57,14 @@ def test_a_pelvis_has_no_liver(tmp_path):
     assert milliliters(mask, image.affine) < 20
 
 
+def test_a_list_of_paths_is_segmented_as_the_zoos_users_give_it(tmp_path):
+    for name in ("a", "b"):
+        save_phantom(make_phantom(seed=1, shape=(48, 48, 12), spacing=(8, 8, 15)), tmp_path / f"{name}.nii.gz")
+    listed = f"$sorted(glob.glob('{tmp_path}/*.nii.gz'))"
+    segment(tmp_path / "nowhere", tmp_path / "out", datalist=listed, pixel_size=8)
+    assert sorted(os.listdir(tmp_path / "out")) == ["a_liver.nii.gz", "b_liver.nii.gz"]
+
+
 CODES = ("RAS", "LPS", "LAS", "RPI", "PIR", "SAR", "ILP", "ASL")
 
 

@@ -9,13 +9,30 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 IMAGES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
 
 
 class DataError(ValueError):
     """A data set that cannot be used as it is; its text is one line that says what to do."""
+
+
+class Missing(Sequence):
+    """Data that cannot be listed: says why when one is asked for, not when a config that names them is evaluated.
+
+    MONAI evaluates whole configs: 3D Slicer's training does, and `check_properties()`. A training on scans of its own
+    then never looks at the folder. The length is 1: whoever goes through the data asks for the first.
+    """
+
+    def __init__(self, error: Exception):
+        self.error = error
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: Any) -> Any:
+        raise self.error
 
 
 def scan_name(path: str | Path) -> str:

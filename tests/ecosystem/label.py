@@ -29,7 +29,7 @@ import requests
 
 ROOT = Path(__file__).resolve().parents[2]
 NAME = "ravnet"
-CASES, EPOCHS = 5, 2
+CASES, EPOCHS, SLICES = 5, 2, 200
 # On the CPU; a proxy that nobody serves, so that whatever would be fetched fails instead; and no scoring but ours.
 SETTINGS = {
     **os.environ,
@@ -182,6 +182,12 @@ def check(bundle: Path, ct: Path | None, work: Path, log: Path) -> int:
         found = f"{NAME} in {', '.join(listed)}; labels {info['models'][NAME]['labels']}"
         steps.row("/info/", answer.status_code, found, len(listed) == 3)
 
+        # Slicer's Train button sends the trainer's whole panel back, of each choice one; its `run_id` is empty
+        panel = info.get("trainers", {}).get(NAME, {}).get("config", {})
+        panel = {key: value[0] if isinstance(value, list) else value for key, value in panel.items()}
+        shown = ", ".join(f"{key} {panel.get(key)!r}" for key in ("run_id", "learning_rate", "slices_per_epoch"))
+        steps.row("Slicer's panel", answer.status_code, shown, panel.get("run_id") == "" and "learning_rate" in panel)
+
         status, first = server.mask("ct", work)
         equal = same(first, own_mask(copy, studies / "ct.nii.gz", work / "own"))
         found = f"{told(first)}; {'the same as' if equal else 'not'} the bundle's own"
@@ -197,10 +203,12 @@ def check(bundle: Path, ct: Path | None, work: Path, log: Path) -> int:
 
         before, mask = digest(weights), first
         for turn in ("first", "second"):
-            status, state = server.task(f"/train/{NAME}", {"max_epochs": EPOCHS, "device": "cpu"})
+            asked = {"max_epochs": EPOCHS, "slices_per_epoch": SLICES, "device": "cpu"}
+            status, state = server.task(f"/train/{NAME}", panel | asked)
             now = digest(weights)
             found = f"{state}; model.pt {before[:8]} -> {now[:8]}"
-            steps.row(f"{turn} training, {EPOCHS} epochs", status, found, state == "DONE" and now != before)
+            step = f"{turn} training, as by Slicer's button: {EPOCHS} epochs of {SLICES} slices"
+            steps.row(step, status, found, state == "DONE" and now != before)
 
             status, after = server.mask("ct", work)
             equal = same(after, own_mask(copy, studies / "ct.nii.gz", work / f"own_{turn}"))

@@ -47,8 +47,16 @@ def test_nothing_to_read_is_said(content, tmp_path):
     path = tmp_path / "x"
     if content:
         path.mkdir()
+    found = find_scans(str(path))  # MONAI evaluates a config as a whole where there are no data, too
     with pytest.raises(CTError, match="no such file or folder|no scan in this folder"):
-        find_scans(str(path))
+        found[0]
+
+
+def test_of_a_decathlon_folder_the_scans_to_segment_are_found(tmp_path):
+    for name in ("imagesTr/liver_1", "imagesTs/liver_2", "labelsTr/liver_1"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.nii.gz").touch()
+    assert find_scans(str(tmp_path)) == [{"image": str(tmp_path / "imagesTs" / "liver_2.nii.gz")}]
 
 
 def test_a_dicom_folder_and_a_nifti_of_one_scan_are_the_same_volume(phantom, tmp_path):

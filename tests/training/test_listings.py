@@ -113,6 +113,21 @@ def test_training_without_data_ends_in_one_line(tmp_path, monkeypatch, capsys):
     assert line.startswith(f"error: no labelled scans in {tmp_path}: expected dataset.json")
 
 
+@pytest.mark.parametrize("names", [["evaluate"], ["evaluate", "train"]], ids="+".join)
+def test_evaluate_json_without_train_json_before_it_says_so(names):
+    configs = [str(BUNDLE / "configs" / f"{name}.json") for name in names]
+    with pytest.raises(KeyError, match="give train.json first"):
+        run(config_file=configs, bundle_root=str(BUNDLE))
+
+
+@pytest.mark.parametrize("name", ["train", "inference"])
+def test_a_run_from_elsewhere_says_what_to_add(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if not Path(place, "scripts").is_dir()])
+    with pytest.raises(SystemExit, match=f"error: no bundle in {tmp_path}: add --bundle_root BUNDLE"):
+        run(config_file=str(BUNDLE / "configs" / f"{name}.json"))
+
+
 def test_what_is_logged_of_an_error_that_is_told_is_left_out(tmp_path, monkeypatch):
     """MONAI's StatsHandler logs it with its traceback, and Ignite again."""
     monkeypatch.setattr(sys, "excepthook", sys.__excepthook__)

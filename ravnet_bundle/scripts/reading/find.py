@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
-from ..files import IMAGES, is_dicom, is_label, scan_name
+from ..files import IMAGES, Missing, is_dicom, is_label, scan_name
 from .dicom_grouping import Series, group, told
 from .dicom_slice import read_slice
 from .dicom_zip import Member, members
@@ -47,18 +47,19 @@ def find(inputs: Sequence[str | Path], series: str | int | None = None) -> Found
     return replace(found, scans=tuple(kept))
 
 
-def find_scans(path: str, image_key: str = "image") -> list[dict[str, str]]:
+def find_scans(path: str, image_key: str = "image") -> Sequence[dict[str, str]]:
     """The scans under a path, as a config's data list: what `find` finds; a DICOM series is its folder or zip.
 
-    Returns:
-        one item `{image_key: absolute path}` per scan, images before DICOM.
+    Of a folder in the Decathlon's layout with `imagesTs`, they are those of that part, which is there to be segmented.
 
-    Raises:
-        CTError: where there is nothing. What else is refused is logged.
+    Returns:
+        one item `{image_key: absolute path}` per scan, images before DICOM. Where there is nothing, a list that raises
+        `CTError` when an item is asked for. What else is refused is logged.
     """
-    found = find([path])
+    test = Path(path, "imagesTs")
+    found = find([test if test.is_dir() else path])
     if not found.scans:
-        raise CTError(found.refused[0][1])
+        return Missing(CTError(found.refused[0][1]))
     for _, line in found.refused:
         logger.warning(line)
     return [{image_key: str(source)} for source in dict.fromkeys(scan.source for scan in found.scans)]

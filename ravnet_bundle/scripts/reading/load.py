@@ -110,14 +110,15 @@ def _open(scan: Scan) -> tuple[Header, np.ndarray, tuple[str, ...], Iterator[np.
 class LoadCTd(LoadImaged):
     """MONAI's `LoadImaged` for CTs: `load` in a dictionary transform. Items hold a `Scan`, or a path that names one.
 
-    A volume that is there already passes as it is: MONAI Deploy's operators hand over what they have read themselves.
+    A path alone, as in the lists of the Model Zoo's configs, is an item too. A volume that is there already passes as
+    it is: MONAI Deploy's operators hand over what they have read themselves.
 
     Raises:
         CTError: as `load`.
     """
 
-    def __call__(self, data: Mapping[Hashable, Scan | str], reader: None = None) -> dict[Hashable, MetaTensor]:
-        result = dict(data)
+    def __call__(self, data: Mapping[Hashable, Scan | str] | str, reader: None = None) -> dict[Hashable, MetaTensor]:
+        result = dict(data) if isinstance(data, Mapping) else dict.fromkeys(self.keys, data)
         for key in self.key_iterator(result):
             if not isinstance(result[key], MetaTensor):
                 result[key] = load(result[key])

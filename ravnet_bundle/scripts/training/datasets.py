@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..files import IMAGES, DataError, scan_name
+from ..files import IMAGES, DataError, Missing, scan_name
 
 
 def training_scans(
@@ -53,6 +53,14 @@ def training_scans(
             'to test with; or list "training" and "validation" in dataset.json.'
         )
     return found
+
+
+def datasplit(dataset_dir: str, seed: int = 0) -> Mapping[str, Sequence[dict[str, str]]]:
+    """`training_scans` for a config, which may be evaluated where there are no data: an error is that of each part."""
+    try:
+        return training_scans(dataset_dir, seed)
+    except DataError as error:
+        return dict.fromkeys(("training", "validation", "test"), Missing(error))
 
 
 def _item(image: Path, label: Path, patient: str | None = None) -> dict[str, str]:

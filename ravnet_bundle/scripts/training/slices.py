@@ -17,7 +17,7 @@ from monai.data.utils import pickle_hashing
 from monai.transforms import Compose, Randomizable
 from torch.utils.data import Dataset
 
-from ..files import atomic
+from ..files import Missing, atomic
 
 logger = logging.getLogger(__name__)
 
@@ -65,6 +65,10 @@ class Scans(Dataset):
     def __init__(self, data: Sequence[Mapping[str, Any]], transform: Compose, file: str):
         super().__init__()
         self.data, self.transform, path = data, transform, Path(file)
+        self.scans: Sequence[list[torch.Tensor]]
+        if isinstance(data, Missing):
+            self.scans = data
+            return
         if path.suffix != ".npz":
             path = path / name(data, transform)
             with idist.one_rank_first() if idist.get_world_size() > 1 else nullcontext():
@@ -112,7 +116,8 @@ class Slices(Randomizable, Scans):
     ):
         super().__init__(data, transform, file)
         self.number, self.liver_share, self.size, self.seen = number, liver_share, size, np.array(seen)
-        self.liver = [label.flatten(1).any(1).nonzero()[:, 0].numpy() for _, label in self.scans]
+        scans = () if isinstance(data, Missing) else self.scans
+        self.liver = [label.flatten(1).any(1).nonzero()[:, 0].numpy() for _, label in scans]
 
     def __len__(self) -> int:
         return self.number
