@@ -1,5 +1,5 @@
 # make demo   installs into .venv, segments two synthetic CTs and writes the masks and a picture to demo/
-# make test   installs into .venv, checks style and runs the tests
+# make test   installs into .venv, checks style and types, and runs the tests
 # make test-label, make test-deploy
 #             run MONAI Label (8 GB) and MONAI Deploy (3.4 GB) with the bundle, each in an environment of its own
 #
@@ -29,6 +29,7 @@ test-deploy: .venv-deploy/.installed
 lint: .venv/.installed
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --quiet --check . || { echo "The files' format differs: run 'make format'."; exit 1; }
+	@$(BIN)/mypy --no-error-summary
 
 format: .venv/.installed
 	@$(BIN)/ruff check --quiet --fix-only .
@@ -36,7 +37,7 @@ format: .venv/.installed
 
 # Leaves .venv*; `rm -rf .venv` to install anew.
 clean:
-	@rm -rf demo build dist *.egg-info .pytest_cache .ruff_cache
+	@rm -rf demo build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
 	@find ravnet_bundle tests benchmarks -name __pycache__ -prune -exec rm -rf {} +
 
 .venv/.torch: Makefile

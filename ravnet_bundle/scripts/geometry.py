@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-import nibabel as nib
 import numpy as np
+from nibabel.affines import voxel_sizes
+from nibabel.orientations import io_orientation
 from numpy.typing import ArrayLike
 from scipy.ndimage import generate_binary_structure, label
 
@@ -17,12 +18,12 @@ Box = tuple[slice, ...]
 
 def spacing_of(affine: ArrayLike) -> np.ndarray:
     """Distance of neighbouring voxels along each axis, (3,), in mm, of an affine (4, 4) from index to world."""
-    return nib.affines.voxel_sizes(np.asarray(affine, dtype=float))
+    return voxel_sizes(np.asarray(affine, dtype=float))
 
 
 def axes_of(affine: ArrayLike) -> tuple[list[int], list[bool]]:
     """Which axis of the array runs along R, A and S, (3,), and whether it runs the other way, (3,)."""
-    orientation = nib.orientations.io_orientation(np.asarray(affine, dtype=float))
+    orientation = io_orientation(np.asarray(affine, dtype=float))
     axes = [int(np.flatnonzero(orientation[:, 0] == world)[0]) for world in range(3)]
     return axes, [bool(orientation[axis, 1] < 0) for axis in axes]
 
@@ -102,12 +103,12 @@ def _near(outside: np.ndarray, spacing: np.ndarray, margin_mm: float) -> np.ndar
         columns.append(columns[-1].copy(order="K"))
         _add(columns[-1], outside, 2, height)
     result = np.zeros_like(outside)
-    for i, row in enumerate(heights):
+    for x, row in enumerate(heights):
         layer = np.zeros_like(outside)
-        for j, height in enumerate(row):
+        for y, height in enumerate(row):
             if height >= 0:
-                _add(layer, columns[height], 1, j)
-        _add(result, layer, 0, i)
+                _add(layer, columns[height], 1, y)
+        _add(result, layer, 0, x)
     return result
 
 

@@ -84,7 +84,7 @@ class RAVNet(nn.Module):
         if checkpointing:
             blocks = (self.level1, self.level2, self.level3, self.level4, self.bottom)
             for module in (*blocks, self.recover4, self.recover3, self.recover2, self.recover1):
-                module.forward = partial(_checkpointed, module, module.forward)
+                setattr(module, "forward", partial(_checkpointed, module, module.forward))  # noqa: B010
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         check_size(x, "RAVNet")

@@ -88,10 +88,11 @@ def body_surface_m2(
     """
     if (height_cm is None) != (weight_kg is None):
         raise ValueError("the body's surface needs both height and weight, or give it itself.")
-    if height_cm is not None and not (30 <= height_cm <= 250 and 1 <= weight_kg <= 400):
-        raise ValueError(f"height {height_cm:g} cm and weight {weight_kg:g} kg are no patient's: give cm and kg.")
-    if bsa_m2 is None and height_cm is not None:
-        bsa_m2 = math.sqrt(height_cm * weight_kg / 3600)
+    if height_cm is not None and weight_kg is not None:
+        if not (30 <= height_cm <= 250 and 1 <= weight_kg <= 400):
+            raise ValueError(f"height {height_cm:g} cm and weight {weight_kg:g} kg are no patient's: give cm and kg.")
+        if bsa_m2 is None:
+            bsa_m2 = math.sqrt(height_cm * weight_kg / 3600)
     if bsa_m2 is not None and not 0.1 <= bsa_m2 <= 4:
         raise ValueError(f"a body surface of {bsa_m2:g} m2 is no patient's: give it in m2.")
     return bsa_m2

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 CHANCES = 1000  # to make a lock file in a folder that other processes, having nothing in it, may be removing
@@ -22,6 +23,17 @@ class Claim:
         self.path = path
         self.descriptor: int | None = descriptor
         self.made = made  # its folder, which is otherwise somebody's, with an owner and rights of its own
+
+    @classmethod
+    @contextmanager
+    def alone(cls, folder: Path, name: str) -> Iterator[bool]:
+        """Waits for the claim and holds it within a `with`; yields whether the folder was made for it."""
+        claim = cls.take(folder, name, wait=True)
+        assert claim  # as it waits
+        try:
+            yield claim.made
+        finally:
+            claim.release()
 
     @classmethod
     def take(cls, folder: Path, name: str, wait: bool = False) -> Claim | None:

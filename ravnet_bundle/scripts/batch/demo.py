@@ -40,14 +40,14 @@ def demo(output_dir: str = "demo") -> None:
     seconds = time.perf_counter() - start
     print("\nsynthetic CT    liver ml   true ml   Dice (of a phantom: no measure of accuracy on patients)")
     for region in regions:
-        files = [folder / "ct" / f"{region}.nii.gz", folder / "mask" / f"{region}_liver.nii.gz"]
+        ct, mask = folder / "ct" / f"{region}.nii.gz", folder / "mask" / f"{region}_liver.nii.gz"
         truth = folder / "truth" / f"{region}.nii.gz"
         voxel = abs(np.linalg.det(nib.load(truth).affine)) / 1000  # ml
-        found, true = (np.asarray(nib.load(file).dataobj) > 0 for file in (files[1], truth))
+        found, true = (np.asarray(nib.load(file).dataobj) > 0 for file in (mask, truth))
         dice = 2 * (found & true).sum() / max(1, found.sum() + true.sum())
         text = f"{dice:.3f}" if true.any() else "none: no liver there"
         print(f"{region:<12} {found.sum() * voxel:11.0f} {true.sum() * voxel:9.0f}   {text}")
-        picture(*map(str, files), str(folder / f"{region}.png"), str(truth), f"synthetic CT, {region}")
+        picture(str(ct), str(mask), str(folder / f"{region}.png"), str(truth), f"synthetic CT, {region}")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print(f"\n{seconds:.0f} s for both, reading and writing included; {peak:.1f} GB peak memory")
     print(f"masks and pictures: {folder}\n")

@@ -32,7 +32,7 @@ def salted(output: Path) -> Iterator[bytes]:
         OSError: a folder that cannot be written to.
     """
     path = output / SALT
-    with _alone(output) as made:
+    with Claim.alone(output, "salt") as made:  # no other process makes or removes it
         if not path.exists():
             with atomic(path) as file:
                 file.write(secrets.token_bytes(LENGTH))
@@ -41,7 +41,7 @@ def salted(output: Path) -> Iterator[bytes]:
     try:
         yield os.read(descriptor, LENGTH)
     finally:
-        with suppress(OSError), _alone(output):  # others use it still, or somebody has removed the folder
+        with suppress(OSError), Claim.alone(output, "salt"):  # others use it still, or somebody has removed the folder
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not any(output.glob(f"*/{MANIFEST}")):
                 path.unlink()
@@ -56,16 +56,6 @@ def salt_there(output: Path) -> bytes:
     with suppress(OSError):
         return (output / SALT).read_bytes()
     return secrets.token_bytes(LENGTH)
-
-
-@contextmanager
-def _alone(output: Path) -> Iterator[bool]:
-    """Keeps other processes from making and removing the salt; yields whether the folder was made for it."""
-    claim = Claim.take(output, "salt", wait=True)
-    try:
-        yield claim.made
-    finally:
-        claim.release()
 
 
 def hidden(scans: Sequence[Scan], anonymous: bool) -> bool:

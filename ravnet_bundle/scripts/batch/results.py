@@ -179,11 +179,8 @@ def write_table(output: Path) -> None:
     """
     if not any(output.glob(f"*/{MANIFEST}")):
         return
-    claim = Claim.take(output, TABLE, wait=True)
-    try:
+    with Claim.alone(output, TABLE):
         _write_table(output)
-    finally:
-        claim.release()
 
 
 def _write_table(output: Path) -> None:

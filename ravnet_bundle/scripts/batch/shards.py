@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 class Shard(NamedTuple):
     """Part `index`, from 0, of `number`."""
 
-    index: int
+    index: int  # type: ignore[assignment]  # which tuples have as a method
     number: int
 
     @classmethod

@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from monai.data import MetaTensor
 
 from ..assessment import Limits, judge, measure, observe
 from ..inference.pipeline import Pipeline
@@ -47,8 +46,8 @@ class _Study:
     claim: Claim
     about: dict[str, Any]
     begun: float
-    ct: MetaTensor | None = None
-    result: results.Result | None = None
+    ct: Any = None  # the MetaTensor, while it is needed
+    result: Any = None  # results.Result
 
     @property
     def name(self) -> str:
@@ -271,6 +270,6 @@ def fingerprint(scan: Scan) -> str:
         CTError, OSError: a file that is not there.
     """
     held = files(scan)
-    facts = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in held]
+    facts: list = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in held]
     facts += [file.name for file in scan.files]  # which of a zip's
     return hashlib.sha256(repr(facts).encode()).hexdigest()

@@ -91,7 +91,8 @@ def _do(client: Client, settings: Settings, scans: Sequence[Scan], end: Callable
     from distributed import TimeoutError, wait
     from distributed.comm import CommClosedError
 
-    waiting, going = list(reversed(scans)), {}
+    waiting = list(reversed(scans))
+    going: dict[Future, Scan] = {}
     try:
         while waiting or going:
             if client.status != "running":

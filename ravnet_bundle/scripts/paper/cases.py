@@ -25,7 +25,7 @@ class Scan(NamedTuple):
     name: str
     hu: np.ndarray
     label: np.ndarray
-    spacing: tuple[float, float, float]
+    spacing: tuple[float, ...]
     affine: torch.Tensor  # of the files' own axes, repaired
 
 
@@ -37,7 +37,7 @@ class Slice(NamedTuple):
     hu: np.ndarray
     label: np.ndarray
     masks: dict[str, np.ndarray]
-    spacing: tuple[float, float, float]
+    spacing: tuple[float, ...]
 
 
 def read_scan(item: Mapping[str, str]) -> Scan:
@@ -45,7 +45,8 @@ def read_scan(item: Mapping[str, str]) -> Scan:
     data = Compose([LoadImaged(KEYS), EnsureChannelFirstd(KEYS), RepairHeaderd(KEYS)])(dict(item))
     affine = data["image"].affine
     spacing = spacing_of(Orientation("RAS", labels=None)(data["image"]).affine)
-    return Scan(scan_name(item["image"]), *(turned(data[key]) for key in KEYS), tuple(spacing.tolist()), affine)
+    hu, label = (turned(data[key]) for key in KEYS)
+    return Scan(scan_name(item["image"]), hu, label, tuple(spacing.tolist()), affine)
 
 
 def turned(volume: MetaTensor) -> np.ndarray:

@@ -133,10 +133,10 @@ class Comparison:
         epochs -= epochs % interval  # the last epoch is validated too
         warmup = min(shared["lr_scheduler"]["warmup_steps"], epochs // 10)
         overrides |= {"max_epochs": epochs, "val_interval": interval, "lr_scheduler#warmup_steps": warmup}
-        folders = [self.output_dir / "runs" / str(part).replace(" ", "_") / loss for part in (name, twin)]
+        own, twins = (self.output_dir / "runs" / str(part).replace(" ", "_") / loss for part in (name, twin))
         refinement = REFINEMENTS[name](keys="pred", image_key="image") if name in REFINEMENTS else None
         names = {part: [scan_name(item["image"]) for item in items] for part, items in scans.items()}
-        return Run(*folders, self.bundle_root, overrides, names, self.split, refinement)
+        return Run(own, twins, self.bundle_root, overrides, names, self.split, refinement)
 
     def config(self, name: str) -> dict[str, Any]:
         return json.loads((self.bundle_root / "configs" / f"{name}.json").read_text())

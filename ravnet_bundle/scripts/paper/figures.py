@@ -170,7 +170,7 @@ def dice(mask: np.ndarray, truth: np.ndarray) -> float:
     return 2 * (mask & truth).sum() / (mask.sum() + truth.sum())
 
 
-def body(hu: np.ndarray) -> tuple[slice, slice]:
+def body(hu: np.ndarray) -> tuple[slice, ...]:
     """The box around the largest thing in a slice that is not air."""
     return bounding_box(largest_component(hu > -30, corners=False)) or np.s_[:, :]
 

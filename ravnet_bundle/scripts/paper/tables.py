@@ -147,7 +147,9 @@ def pixel_cells(published: Published, found: Mapping[str, Mapping[str, float | N
 
 def impossible(row: Published) -> bool:
     """Whether DSC and JSC, as rounded in print, cannot be of the same pixels."""
-    return None not in (row.dsc, row.jsc) and row.jsc - 0.005 > (row.dsc + 5e-5) / (2 - row.dsc - 5e-5)
+    if row.dsc is None or row.jsc is None:
+        return False
+    return row.jsc - 0.005 > (row.dsc + 5e-5) / (2 - row.dsc - 5e-5)
 
 
 def number_text(value: float | None) -> str:

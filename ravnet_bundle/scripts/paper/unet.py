@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn as nn
 from monai.networks.blocks import UnetResBlock
@@ -82,7 +84,7 @@ class SeparableResidual(nn.Module):
         return torch.relu(self.mix2(self.wide(y)) + self.project(x))
 
 
-BLOCKS = {
+BLOCKS: dict[str, Callable[[int, int], nn.Module]] = {
     "plain": DoubleConv,
     "residual": Residual,
     "res2": Res2,

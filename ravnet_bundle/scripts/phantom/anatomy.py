@@ -66,7 +66,7 @@ def liver(body: Body, right_kidney: Shape) -> list[Organ]:
     ]:
         hepatic += tube([(26, -20, 70), end], [6, 5.2]) + tree(rng, end, way, 36, 5.2, 5)
 
-    tumours, cysts = lesions(rng, whole, rng.integers(1, 7)), lesions(rng, whole, rng.choice([0, 0, 1, 2]))
+    tumours, cysts = lesions(rng, whole, int(rng.integers(1, 7))), lesions(rng, whole, int(rng.choice([0, 0, 1, 2])))
     bile = body.ball((42, 40, -30), (15, 19, 32), (-25, 12, 0))
     cava = tube([(25, -20, 20), (26, -24, 55), (27, -14, 84), (28, -2, 112)], [13, 13.5, 14, 14], flat=0.85)
     return [
@@ -88,11 +88,12 @@ def liver(body: Body, right_kidney: Shape) -> list[Organ]:
 
 def lesions(rng: np.random.Generator, liver: Shape, count: int) -> list[Shape]:
     """Round lesions, 8 to 60 mm across, anywhere in the liver but 4 mm under its surface."""
-    found = []
+    found: list[Shape] = []
     while len(found) < count:
         centre = rng.uniform((-60, -70, -70), (135, 80, 90))
         radius = float(np.clip(rng.lognormal(2.2, 0.5), 4, 30))
-        here = Points(*(np.full((1, 1), v, np.float32) for v in centre))
+        x, y, z = (np.full((1, 1), v, np.float32) for v in centre)
+        here = Points(x, y, z)
         if liver.distance(here)[0, 0] < -4 - 0.6 * radius:
             lesion = ellipsoid(centre, radius * rng.uniform(0.8, 1.2, 3), rng.uniform(0, 90, 3))
             found.append(cut(lesion, inset(liver, 4)))

@@ -5,7 +5,7 @@ Everything is in millimetres in the patient's frame: x to the right, y to the fr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 
 import numpy as np
 
@@ -24,9 +24,12 @@ class Points:
         self, x: np.ndarray, y: np.ndarray, z: np.ndarray, textures: dict[str, Callable[[], np.ndarray]] | None = None
     ) -> None:
         self.x, self.y, self.z = x, y, z
-        self._whole = None  # no whole but itself; not written as `self`, since a cycle would outlive the slice
+        self._whole: Points | None = (
+            None  # no whole but itself; not written as `self`, since a cycle would outlive the slice
+        )
         self._window = slice(None), slice(None)
-        self._known, self._textures = {}, textures
+        self._known: dict[Hashable, np.ndarray] = {}
+        self._textures = textures or {}
         rising, falling = np.maximum.accumulate, lambda v: np.minimum.accumulate(v[::-1])[::-1]
         self._ends = (rising(x.max(1)), falling(x.min(1))), (rising(y.max(0)), falling(y.min(0))), (z.max(), z.min())
 
@@ -37,7 +40,7 @@ class Points:
         stop = np.searchsorted(x0, high[:, 0], "right"), np.searchsorted(y0, high[:, 1], "right")
         met = (low[:, 2] <= z1) & (high[:, 2] >= z0) & (start[0] < stop[0]) & (start[1] < stop[1])
         for n in np.flatnonzero(met):
-            yield n, (slice(start[0][n], stop[0][n]), slice(start[1][n], stop[1][n]))
+            yield int(n), (slice(start[0][n], stop[0][n]), slice(start[1][n], stop[1][n]))
 
     def crop(self, window: Window) -> Points:
         """A view of this whole slice in a window; what is known once about the slice stays known."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
@@ -38,7 +39,7 @@ class World:
         bolus = rng.uniform(0.88, 1.1)  # how much of the usual enhancement this patient shows
         self.hu = {}
         for name, tissue in TISSUES.items():
-            enhanced = tissue.native + bolus * (tissue[PHASES.index(phase)] - tissue.native)
+            enhanced = tissue.native + bolus * (tissue[:3][PHASES.index(phase)] - tissue.native)
             self.hu[name] = enhanced + (rng.normal(0, 1 + 0.025 * min(abs(enhanced), 300)) if enhanced > -500 else 0)
         if rng.random() < 1 / 8:  # steatosis
             self.hu["liver"] -= rng.uniform(15, 30)
@@ -56,7 +57,9 @@ class World:
             place += (row[0] * x + row[2] * z).astype(np.float32)[:, None]
             place += (row[1] * y).astype(np.float32)
             body.append(place)
-        return Points(*body, {name: partial(wave.plane, x, y, z) for name, wave in self.textures.items()})
+        return Points(
+            body[0], body[1], body[2], {name: partial(wave.plane, x, y, z) for name, wave in self.textures.items()}
+        )
 
 
 class Painter:
@@ -87,7 +90,7 @@ class Painter:
         return hu, label
 
 
-def noise_filter(shape: tuple[int, int], spacing: tuple[float, float]) -> np.ndarray:
+def noise_filter(shape: Sequence[int], spacing: Sequence[float]) -> np.ndarray:
     """Amplitude spectrum (X, Y // 2 + 1) of CT noise: filtered back projection's ramp, rolled off; unit variance."""
     f = np.hypot(fftfreq(shape[0], spacing[0])[:, None], rfftfreq(shape[1], spacing[1])[None])
     amplitude = np.sqrt(f) * np.exp(-((f / 0.45) ** 2)) + 1e-6  # never nothing, even for a single pixel
@@ -99,7 +102,7 @@ def noise_filter(shape: tuple[int, int], spacing: tuple[float, float]) -> np.nda
     return (amplitude / np.sqrt((amplitude**2 * weight).sum() / (shape[0] * shape[1]))).astype(np.float32)
 
 
-def noise(seed: int, number: int, amplitude: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+def noise(seed: int, number: int, amplitude: np.ndarray, shape: Sequence[int]) -> np.ndarray:
     """Noise (X, Y) float32 of slice `number`: unit variance, band-pass in the plane, correlated with the next slice."""
     white = [np.random.default_rng([seed, 3, n]).standard_normal(shape, np.float32) for n in (number, number + 1)]
     return irfft2(rfft2(white[0] * np.float32(0.35) + white[1] * np.float32(0.937)) * amplitude, s=shape)

@@ -84,8 +84,10 @@ def make_phantom(
 
     def scan(k: int) -> None:
         planes = [paint(world.points(x, y, z[k] + offset)) for offset in offsets]
-        hu = sum(plane for plane, _ in planes) / np.float32(len(planes))
-        quiet = np.clip((hu + 1100) / 900, 0.3, 1)  # air and lung are less noisy than what the rays cross between them
+        hu = sum((plane for plane, _ in planes), np.float32(0)) / np.float32(len(planes))
+        quiet: np.ndarray = np.clip(
+            (hu + 1100) / 900, 0.3, 1
+        )  # air and lung are less noisy than what the rays cross between them
         hu += np.float32(sigma) * quiet * noise(seed, k, amplitude, hu.shape)
         image[:, :, k] = np.clip(np.rint(hu), -1024, 3071)
         label[:, :, k] = planes[-1][1]
@@ -98,7 +100,8 @@ def make_phantom(
     affine[:3, 3] = x[0], y[0], z[0]
     order = ornt_transform(axcodes2ornt("RAS"), axcodes2ornt(code))
     affine = affine @ inv_ornt_aff(order, shape)
-    return Phantom(*(np.ascontiguousarray(apply_orientation(a, order)) for a in (image, label)), affine)
+    image, label = (np.ascontiguousarray(apply_orientation(a, order)) for a in (image, label))
+    return Phantom(image, label, affine)
 
 
 def save_phantom(phantom: Phantom, image_path: str | Path, label_path: str | Path | None = None) -> None:
@@ -127,7 +130,7 @@ def make_decathlon(
     for name in ("imagesTr", "labelsTr"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     patients = itertools.count(seed)
-    lists = {}
+    lists: dict[str, list[dict[str, str]]] = {}
     for part, count in (("training", training), ("validation", validation), ("test", test)):
         lists[part] = []
         for patient in itertools.islice(patients, count):

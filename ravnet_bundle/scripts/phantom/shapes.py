@@ -21,8 +21,8 @@ class Shape(NamedTuple):
     """A signed distance (mm, negative inside) and the box (mm) outside which it is positive."""
 
     distance: Distance
-    low: tuple[float, float, float] = EVERYWHERE[0]
-    high: tuple[float, float, float] = EVERYWHERE[1]
+    low: tuple[float, ...] = EVERYWHERE[0]
+    high: tuple[float, ...] = EVERYWHERE[1]
 
 
 def ellipsoid(centre, radii, turn=(0, 0, 0)) -> Shape:
@@ -147,8 +147,8 @@ def cut(shape: Shape, *by: Shape, width: float = 0.0) -> Shape:
 def inset(shape: Shape, mm: float) -> Shape:
     """The shape, smaller by some millimetres all around (larger where negative)."""
     grow = max(0.0, -mm)
-    box = tuple(v - grow for v in shape.low), tuple(v + grow for v in shape.high)
-    return Shape(lambda at: shape.distance(at) + np.float32(mm), *box)
+    low, high = (tuple(v + by for v in corner) for corner, by in ((shape.low, -grow), (shape.high, grow)))
+    return Shape(lambda at: shape.distance(at) + np.float32(mm), low, high)
 
 
 def outside(shape: Shape) -> Shape:

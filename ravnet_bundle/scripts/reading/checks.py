@@ -28,7 +28,7 @@ def check_shape(shape: tuple[int, ...], source: Path | str) -> None:
         raise CTError(f"{source}: the header claims {math.prod(shape):.2g} voxels of {VOXELS:.2g} at most; cut it.")
 
 
-def check_claim(claimed: int, held: int, packed: bool, source: Path) -> None:
+def check_claim(claimed: int, held: int, packed: bool, source: object) -> None:
     """Raises `CTError` where a file of `held` bytes cannot hold the `claimed` bytes of voxels, or not of a CT's."""
     if claimed > held * (RATIO if packed else 1):
         raise CTError(

@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 
@@ -37,16 +38,17 @@ class Decoder:
         """A file's HU, float32, of `shape` (rows, columns). Raises `ValueError` where it cannot be decoded to that."""
         if not self.process:
             command = [sys.executable, str(Path(__file__).resolve())]
-            pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
-            self.process = subprocess.Popen(command, **pipes)
+            pipe = subprocess.PIPE
+            self.process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL)
+        to, back = cast(IO[bytes], self.process.stdin), cast(IO[bytes], self.process.stdout)
         try:
-            self.process.stdin.write(struct.pack("<Q", len(content)) + content)
-            self.process.stdin.flush()
+            to.write(struct.pack("<Q", len(content)) + content)
+            to.flush()
         except BrokenPipeError as error:
             raise ValueError("the decoder has ended") from error
-        if self.process.stdout.read(8) != struct.pack("<II", *shape):
+        if back.read(8) != struct.pack("<II", *shape):
             raise ValueError("not decoded, or of another size than announced")
-        return np.frombuffer(bytearray(self.process.stdout.read(4 * shape[0] * shape[1])), "<f4").reshape(shape)
+        return np.frombuffer(bytearray(back.read(4 * shape[0] * shape[1])), "<f4").reshape(shape)
 
 
 def main() -> None:

@@ -49,7 +49,8 @@ def group(
     UID are series of their own where each makes one.
     """
     members: dict[tuple, list[Slice]] = defaultdict(list)
-    refused, others = [], []
+    refused: list[tuple[Path | Member, str]] = []
+    others: list[tuple[Path | Member, str]] = []
     for file in files:
         try:
             with one_reason(file):
@@ -136,8 +137,8 @@ def tolerance(gaps: np.ndarray) -> float:
 
 
 def _heights(slices: Sequence[Slice]) -> np.ndarray:
-    normal = np.cross(*np.split(np.asarray(slices[0].directions), 2))
-    return np.asarray([one.position for one in slices]) @ normal
+    row, column = np.split(np.asarray(slices[0].directions), 2)
+    return np.asarray([one.position for one in slices]) @ np.cross(row, column)
 
 
 def _joined(groups: list[list[Slice]]) -> list[tuple[list[Slice], tuple[str, ...]]]:
@@ -146,12 +147,12 @@ def _joined(groups: list[list[Slice]]) -> list[tuple[list[Slice], tuple[str, ...
     That is: of one folder, patient, series number and grid; each at its own places, which are evenly spaced together,
     but for a few that are missing; and a group has no UID or is a single slice, or they lie between each other.
     """
-    alike = defaultdict(list)
+    alike: dict[object, list[list[Slice]]] = defaultdict(list)
     for slices in groups:
         one = slices[0]
         same = (one.file.parent, one.patient, one.number, one.shape, one.spacing, one.directions)
         alike[same if one.position and one.directions else id(slices)].append(slices)
-    result = []
+    result: list[tuple[list[Slice], tuple[str, ...]]] = []
     for several in alike.values():
         together = [one for slices in several for one in slices]
         if len(several) > 1 and _nearly_even(together) and _in_pieces(several, together):
@@ -173,7 +174,7 @@ def _nearly_even(slices: list[Slice]) -> bool:
 
 def _in_pieces(several: list[list[Slice]], together: list[Slice]) -> bool:
     heights = dict(zip(together, _heights(together), strict=True))
-    ranges = [(min(map(heights.get, slices)), max(map(heights.get, slices))) for slices in several]
+    ranges = [(min(heights[one] for one in slices), max(heights[one] for one in slices)) for slices in several]
     between = any(a[0] < b[1] and b[0] < a[1] for a, b in combinations(ranges, 2))
     return between or any(len(slices) == 1 or not (slices[0].study and slices[0].series) for slices in several)
 
@@ -182,11 +183,12 @@ def _apart(slices: list[Slice]) -> list[tuple[list[Slice], str]]:
     """Slices as they are or, where they are not evenly spaced and each acquisition or phase is, those, each named."""
     if not evenly_spaced(slices):
         for which, letter in ((0, "a"), (1, "t")):
-            parts = defaultdict(list)
+            parts: dict[int | None, list[Slice]] = defaultdict(list)
             for one in slices:
                 parts[one.acquisition[which]].append(one)
             if len(parts) > 1 and None not in parts and all(map(evenly_spaced, parts.values())):
-                return [(parts[number], f"_{letter}{number}") for number in sorted(parts)]
+                numbers = sorted(number for number in parts if number is not None)
+                return [(parts[number], f"_{letter}{number}") for number in numbers]
     return [(slices, "")]
 
 
@@ -200,7 +202,7 @@ def trouble(slices: Sequence[Slice]) -> str:
     texts = []
     if doubled:
         texts.append(f"{len(doubled)} of them doubled, at {_some(doubled)} mm")
-        numbers = sorted({one.acquisition[0] for one in slices} - {None})
+        numbers = sorted({number for one in slices if (number := one.acquisition[0]) is not None})
         if len(numbers) > 1:
             texts.append(f"of the acquisitions {_some(list(map(str, numbers)))}")
     elif wide:

@@ -125,7 +125,7 @@ def _affine(slices: Sequence[Slice], source: str) -> np.ndarray:
 
 def planes(scan: Scan, found: Header) -> Iterator[np.ndarray]:
     """The slices (X, Y) in HU, one after the other. Raises `CTError` where one cannot be decoded."""
-    shape = found.shape[1::-1]
+    shape = found.shape[1], found.shape[0]
     with Decoder() as decode:
         for known in found.layout:
             file = known.file

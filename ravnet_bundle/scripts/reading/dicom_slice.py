@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, TypeVar
+from typing import IO, NamedTuple, TypeVar
 
 import pydicom
 from pydicom.config import disable_value_validation
@@ -93,12 +93,12 @@ def dataset(file: Path | Member, content: bytes | None = None, **options) -> pyd
             raise CTError(f"{file}: deflated DICOM is not read; inflate it first, e.g. with dcmconv of DCMTK.")
         found = pydicom.dcmread(opened, force=True, **options)
         if not syntax:  # as before 1993: what pydicom guessed
-            guessed = {(True, True): ImplicitVRLittleEndian, (False, False): ExplicitVRBigEndian}
+            guessed: dict = {(True, True): ImplicitVRLittleEndian, (False, False): ExplicitVRBigEndian}
             found.file_meta.TransferSyntaxUID = guessed.get(found.original_encoding, ExplicitVRLittleEndian)
         return found
 
 
-def _meta(opened: BinaryIO) -> pydicom.Dataset:
+def _meta(opened: IO[bytes]) -> pydicom.Dataset:
     read_preamble(opened, force=True)
     meta = read_dataset(opened, False, True, stop_when=lambda tag, *_: tag >> 16 != 2)
     opened.seek(0)
@@ -133,7 +133,9 @@ def as_slice(file: Path | Member, found: pydicom.Dataset) -> Slice | str:
             return "colour image"
         return Slice(
             file,
-            *(_shared(str(found.get(name) or "")) for name in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID")),
+            _text(found, "PatientID"),
+            _text(found, "StudyInstanceUID"),
+            _text(found, "SeriesInstanceUID"),
             _whole(found.get("SeriesNumber")),
             (_whole(found.get("AcquisitionNumber")), _whole(found.get("TemporalPositionIdentifier"))),
             _whole(found.get("InstanceNumber")) or 0,
@@ -155,9 +157,13 @@ def _shared(value: T) -> T:
     return value
 
 
+def _text(found: pydicom.Dataset, name: str) -> str:
+    return _shared(str(found.get(name) or ""))
+
+
 def _whole(value: object) -> int | None:
     """A number that nothing depends on; none where it is missing or malformed."""
-    return int(value) if re.fullmatch(r" *[+-]?\d{1,12} *", str(value)) else None
+    return int(str(value)) if re.fullmatch(r" *[+-]?\d{1,12} *", str(value)) else None
 
 
 def _floats(found: pydicom.Dataset, name: str, count: int) -> tuple[float, ...]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import BinaryIO
+from typing import IO
 
 from ..files import IMAGES, begins_as_dicom
 from .checks import check_claim
@@ -55,7 +55,7 @@ class Member:
     def stat(self) -> SimpleNamespace:
         return SimpleNamespace(st_size=self.size)
 
-    def open(self, mode: str = "rb") -> BinaryIO:
+    def open(self, mode: str = "rb") -> IO[bytes]:
         zipped = _opened(self.archive)
         return zipped.open(zipped.infolist()[self.index])
 
@@ -78,7 +78,8 @@ def members(archive: Path) -> tuple[list[Member], Counter[str]]:
             raise CTError(f"{archive}: {len(entries)} files in one zip, {MEMBERS} at most; unpack the series yourself.")
         if any(entry.flag_bits & 1 for _, entry in entries):
             raise CTError(f"{archive}: encrypted; unpack it yourself and give the folder.")
-        dicom, others = [], Counter()
+        dicom: list[Member] = []
+        others: Counter[str] = Counter()
         for index, entry in entries:
             with zipped.open(entry) as file:
                 if begins_as_dicom(file.read(132)):

@@ -7,7 +7,6 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import TracebackType
 
 from ..files import IMAGES, DataError
@@ -23,13 +22,13 @@ class CTError(ValueError):
         super().__init__(one_line(text))
 
 
-def one_line(text: str) -> str:
+def one_line(text: object) -> str:
     """`text` without control characters, line ends and bytes that are not UTF-8."""
     return re.sub(r"[\s\x00-\x1f\x7f-\x9f]+", " ", str(text).encode("utf-8", "backslashreplace").decode()).strip()
 
 
 @contextmanager
-def one_reason(path: Path, reason: str = f"truncated, or not {', '.join(IMAGES)} or DICOM") -> Iterator[None]:
+def one_reason(path: object, reason: str = f"truncated, or not {', '.join(IMAGES)} or DICOM") -> Iterator[None]:
     """Turns whatever a reader raises within into a `CTError` about `path`: `reason`, or the system's or memory's."""
     try:
         yield

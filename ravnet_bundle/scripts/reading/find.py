@@ -120,7 +120,9 @@ def _lines(path: Path) -> list[str]:
 def _held(path: Path, series: str | int | None) -> Iterator[Found]:
     """The parts of one file's or folder's `Found`."""
     if path.is_dir():
-        dicom, errors, masks = [], [], Counter()
+        dicom: list[Path] = []
+        errors: list[OSError] = []
+        masks: Counter[Path] = Counter()
         for file in _files(path, errors):
             if _is_image(file) and is_label(file):
                 masks[file.parent] += 1

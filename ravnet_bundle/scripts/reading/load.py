@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import torch
@@ -96,11 +97,13 @@ def _fits(hu: np.ndarray) -> bool:
 def _open(scan: Scan) -> tuple[Header, np.ndarray, tuple[str, ...], Iterator[np.ndarray]]:
     """A scan's header, checked; its straight affine; notes; and its slices, of which none is read yet."""
     if scan.kind == "dicom":
-        reader = dicom_series
+        reader: ModuleType = dicom_series
     elif scan.files[0].name.lower().endswith((".nii", ".nii.gz")):
         reader = nifti
     else:
-        from . import metaimage as reader  # ITK takes long to load, and NIfTI and DICOM do without
+        from . import metaimage  # ITK takes long to load, and NIfTI and DICOM do without
+
+        reader = metaimage
     with one_reason(scan.source):
         header = reader.header(scan)
         affine, notes = straighten(header.affine, header.shape, scan.label)

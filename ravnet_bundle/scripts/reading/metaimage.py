@@ -60,8 +60,9 @@ def header(scan: Scan) -> Header:
 
 def planes(scan: Scan, found: Header) -> Iterator[np.ndarray]:
     """The slices (X, Y). Raises `CTError` where there are fewer or more than claimed, or they are damaged."""
+    where, dtype = found.layout
     with one_reason(scan.source, "damaged or truncated voxels"):
-        yield from stream.planes(*found.layout, found.shape)
+        yield from stream.planes(where, dtype, found.shape)
 
 
 def _dtype(found: itk.ImageIOBase, big_endian: bool) -> np.dtype:

@@ -11,10 +11,11 @@ import math
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import IO, NamedTuple
 
 import nibabel as nib
 import numpy as np
+from nibabel import imageglobals
 
 from ..geometry import spacing_of
 from . import stream
@@ -35,7 +36,7 @@ class Layout(NamedTuple):
     intercept: float
 
 
-def open_nifti(path: Path) -> BinaryIO:
+def open_nifti(path: Path) -> IO[bytes] | gzip.GzipFile:
     return gzip.open(path) if path.name.lower().endswith(".gz") else open(path, "rb")
 
 
@@ -45,7 +46,7 @@ def header(scan: Scan) -> Header:
     The sform is used, else the qform; where both are set they must agree in axes and spacing.
     """
     path = scan.source
-    with one_reason(path), open_nifti(path) as file, nib.imageglobals.LoggingOutputSuppressor():
+    with one_reason(path), open_nifti(path) as file, imageglobals.LoggingOutputSuppressor():
         block = file.read(nib.Nifti2Header.sizeof_hdr)
         kind = nib.Nifti2Header if nib.Nifti2Header.may_contain_header(block) else nib.Nifti1Header
         found = kind(block[: kind.sizeof_hdr], check=False)
@@ -89,9 +90,8 @@ def _affine(found: nib.Nifti1Header, path: Path) -> tuple[np.ndarray, tuple[str,
     if not found["sform_code"] or not found["qform_code"] or np.allclose(found.get_qform(), affine, atol=0.01):
         return affine, (), ()
     other = found.get_qform()
-    sizes = (spacing_of(matrix) for matrix in (affine, other))
     names = ["".join(str(code) for code in nib.aff2axcodes(matrix)) for matrix in (affine, other)]
-    if names[0] != names[1] or not np.allclose(*sizes, rtol=0.01):
+    if names[0] != names[1] or not np.allclose(spacing_of(affine), spacing_of(other), rtol=0.01):
         raise CTError(
             f"{path}: sform ({names[0]}) and qform ({names[1]}) disagree in axes or spacing; set the right one in both."
         )

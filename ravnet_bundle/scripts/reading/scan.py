@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -29,7 +30,7 @@ class Scan:
 
     name: str
     source: Path
-    files: tuple[Path, ...]
+    files: tuple[Any, ...]
     kind: str
     notes: tuple[str, ...] = ()
     slices: tuple = field(default=(), repr=False)
@@ -69,5 +70,5 @@ class Header:
     shape: tuple[int, ...]
     affine: np.ndarray
     notes: tuple[str, ...] = ()
-    layout: object = None
+    layout: Any = None
     doubts: tuple[str, ...] = ()

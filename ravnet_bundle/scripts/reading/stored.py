@@ -42,7 +42,7 @@ def _metaimage(path: Path, start: bytes) -> tuple[Stored, dict[str, str]]:
         raise CTError(f"{path}: its voxels are written as text, which is not read; write it as .mha or .nii.gz.")
     packing = "zlib" if _true(fields.get("compresseddata", "")) else "raw"
     skipped = _whole(path, "HeaderSize", fields.get("headersize", "0"), -1 if packing == "raw" else 0)
-    return Stored(held, packing, skipped or (found.end() if local else 0)), fields
+    return Stored(held, packing, skipped or (found.end() if found and local else 0)), fields
 
 
 def _nrrd(path: Path, start: bytes) -> tuple[Stored, dict[str, str]]:
@@ -59,7 +59,7 @@ def _nrrd(path: Path, start: bytes) -> tuple[Stored, dict[str, str]]:
         raise CTError(f"{path}: encoding {encoding or 'unstated'} is not read; write it raw or gzip.")
     packing = PACKINGS[encoding]
     skip = _whole(path, "byte skip", fields.get("byteskip", "0"), -1 if packing == "raw" else 0)
-    offset = found.end()
+    offset = found.end() if found else 0
     if lines_skipped := _whole(path, "line skip", fields.get("lineskip", "0"), 0):
         with open(path, "rb") as file:
             file.seek(offset)

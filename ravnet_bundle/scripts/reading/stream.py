@@ -18,6 +18,8 @@ import numpy as np
 
 from .errors import CTError
 
+Readable = BinaryIO | io.BufferedReader | gzip.GzipFile | bz2.BZ2File
+
 BLOCK = 2**20  # bytes that are read at once
 SURPLUS = 2**30  # bytes after the voxels that are read up to a checksum
 
@@ -40,7 +42,7 @@ class Stored(NamedTuple):
     exact: bool = True
 
 
-def planes(stored: Stored, dtype: np.dtype, shape: tuple[int, int, int]) -> Iterator[np.ndarray]:
+def planes(stored: Stored, dtype: np.dtype, shape: tuple[int, ...]) -> Iterator[np.ndarray]:
     """The slices (X, Y), one after the other, as stored.
 
     Raises:
@@ -63,7 +65,7 @@ def planes(stored: Stored, dtype: np.dtype, shape: tuple[int, int, int]) -> Iter
                 _to_the_end(unpacked, stored.file)
 
 
-def _opened(file: BinaryIO, packing: str) -> BinaryIO:
+def _opened(file: BinaryIO, packing: str) -> Readable:
     match packing:
         case "zlib":
             return io.BufferedReader(_Zlib(file), BLOCK)
@@ -74,14 +76,14 @@ def _opened(file: BinaryIO, packing: str) -> BinaryIO:
     return file
 
 
-def _exactly(file: BinaryIO, size: int) -> bytes:
+def _exactly(file: Readable, size: int) -> bytes:
     found = file.read(size)
     if len(found) != size:
         raise EOFError
     return found
 
 
-def _to_the_end(file: BinaryIO, path: Path) -> None:
+def _to_the_end(file: Readable, path: Path) -> None:
     """Reads on to the checksum, which is compared at the end."""
     for _ in range(SURPLUS // BLOCK):
         if not file.read(BLOCK):
@@ -98,7 +100,7 @@ class _Zlib(io.RawIOBase):
     def readable(self) -> bool:
         return True
 
-    def readinto(self, buffer: memoryview) -> int:
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # all that `BufferedReader` gives it
         found = b""
         while not found and not self.inflate.eof:
             given = self.inflate.unconsumed_tail or self.file.read(BLOCK)

@@ -190,7 +190,7 @@ def _plane(seen: View, axis: int, slices: list[Slice]) -> Plane:
 def _fit(array: np.ndarray, side: int) -> Image.Image:
     """An image of (rows, columns), averaged down to at most `side` pixels on either."""
     image = Image.fromarray(array)
-    size = tuple(min(n, side) for n in image.size)
+    size = min(image.width, side), min(image.height, side)
     return image if size == image.size else image.resize(size, Image.Resampling.BOX)
 
 

@@ -123,7 +123,8 @@ def _part(folder: Path, content: Mapping, part: str) -> list[dict[str, str]]:
 
 
 def _lits(folder: Path) -> list[dict[str, str]]:
-    images, labels = ({}, {})
+    images: dict[int, Path] = {}
+    labels: dict[int, Path] = {}
     for path in sorted(folder.rglob("*.nii*")):
         if match := re.fullmatch(r"(volume|segmentation)-(\d+)\.nii(\.gz)?", path.name):
             (images if match[1] == "volume" else labels)[int(match[2])] = path

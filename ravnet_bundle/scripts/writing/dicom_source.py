@@ -99,7 +99,7 @@ def mask_on_slices(
             f"of shape {mask.shape}; give the mask on the series's grid, and all files of that series."
         )
     frames = mask.view(np.uint8) if mask.dtype == bool else mask.astype(np.uint8, copy=False)
-    frames = np.flip(frames, [axis for axis in flips if flips[axis]]).transpose(plane, row, column)
+    frames = np.flip(frames, tuple(axis for axis in flips if flips[axis])).transpose(plane, row, column)
     ordered = [headers[k] for k in np.argsort(-planes if flips[plane] else planes)]
     for header in ordered[1:]:  # anonymisers may give one to each slice; but the slices are one space, as is seen above
         header.FrameOfReferenceUID = ordered[0].FrameOfReferenceUID
