@@ -48,9 +48,7 @@ class Pipeline:
     """
 
     def __init__(self, **overrides: Any):
-        config = _of_this_package(ConfigParser.load_config_file(BUNDLE / "configs" / "inference.json"))
-        parser = ConfigParser(config)
-        parser.update({"bundle_root": str(BUNDLE), **overrides})
+        parser = opened(**overrides)
         self.device = torch.device(parser.get_parsed_content("device"))
         self.key = parser.get_parsed_content("image_key")
         self.network = parser.get_parsed_content("network").eval()
@@ -91,6 +89,13 @@ class Pipeline:
         x = torch.from_numpy(volume)[None].to(self.device)
         activate = next(step for step in self.after if isinstance(step, Activationsd))
         return activate({"pred": self.inferer.slices(x, at, None, self.network).cpu()})["pred"][0].numpy()
+
+
+def opened(bundle_root: str = str(BUNDLE), **overrides: Any) -> ConfigParser:
+    """`configs/inference.json`, with other values of some keys, to be asked for its parts."""
+    parser = ConfigParser(_of_this_package(ConfigParser.load_config_file(f"{bundle_root}/configs/inference.json")))
+    parser.update({"bundle_root": bundle_root, **overrides})
+    return parser
 
 
 def _of_this_package(config: Any) -> Any:

@@ -123,28 +123,26 @@ class Run:
         (self.results / "summary.json").unlink(missing_ok=True)  # of other settings
         save(self._evaluation(), self.results / "settings.json")
         flow = self._workflow("train", "evaluate", split=self.split, output_dir=str(self.results), **EVALUATION)
-        transforms = flow.parser["validate#postprocessing#transforms"]
-        if self.refinement:
-            back = next(i for i, step in enumerate(transforms) if step["_target_"].endswith("FromGridd"))
-            transforms.insert(back, self.refinement)
-        transforms.append(
-            {
-                "_target_": "SaveImaged",
-                "keys": "pred",
-                "output_dir": str(self.masks),
-                "output_postfix": "",
-                "output_dtype": "$np.uint8",
-                "separate_folder": False,
-                "resample": False,
-                "print_log": False,
-            }
-        )
+        flow.parser["refinement"] = [self.refinement] if self.refinement else []
+        flow.parser["saving"] = {
+            "_target_": "SaveImaged",
+            "keys": "pred",
+            "output_dir": str(self.masks),
+            "output_postfix": "",
+            "output_dtype": "$np.uint8",
+            "separate_folder": False,
+            "resample": False,
+            "print_log": False,
+        }
+        steps = "$[*@mask_steps[:-1], *@refinement, @mask_steps[-1], @saving]"  # the last one: to the scan's own grid
+        flow.parser["validate#postprocessing#transforms"] = steps
         flow.initialize()
         flow.run()
 
     def _evaluation(self) -> dict[str, Any]:
         return {
             "evaluate": load(self._config("evaluate")) | EVALUATION,
+            "inference": load(self._config("inference")),
             "refinement": self.refinement and type(self.refinement).__name__,
         }
 
