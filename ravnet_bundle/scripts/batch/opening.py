@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 from typing import TYPE_CHECKING, Any
 
 from .options import Options
@@ -16,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 def opened(options: Options) -> Pipeline:
     """The pipeline, its network and its weights. Raises `ValueError` where the weights are not this network's."""
+    # threads that wait for each other must sleep: counting instead takes four times as long beside other programs
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     collecting = gc.isenabled()
     gc.disable()  # a million objects come with the modules, to stay: to look for garbage among them takes a second
     try:
