@@ -1,13 +1,14 @@
 """Time and memory of a whole CT, from reading it to the written mask, ours and others', each run a fresh process.
 
 python benchmarks/volume.py [CT ...] [--slices 78 400] [--only NAME ...] [--nnunet PYTHON]
-    [--checkout FOLDER] [--output FOLDER]
+    [--checkout FOLDER] [--output FOLDER] [--profile]
 
 CT is an image file or a DICOM folder; without one, phantoms of 512 x 512 are made. All rows take turns, on the same
 cores. Wall and CPU time and the peak of resident memory are those that the kernel accounts to the process.
 The peers and the paper's network, whose weights are random, may run their networks for --seconds; what the rest of
 their windows would take is added, and the table says how many were run. Prints a Markdown table, and writes it, with
-a figure, into the --output folder.
+a figure, into the --output folder. --profile prints instead when each stage of `ravnet segment` begins and how long it
+takes, in a cold process.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import matplotlib
+from stages import END, STAGES
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt  # noqa: E402
@@ -106,6 +108,33 @@ def run(command: list[str], ct: Path, seconds: float) -> Turn:
             left = json.loads(report.read_text())
     cpu, peak = usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 2**20
     return Turn(wall + left["wall"], cpu + left["cpu"], peak, left["wall"], left["windows"], left["ran"])
+
+
+def profile(ct: Path) -> str:
+    """A Markdown table of the stages of a cold `ravnet segment`; what runs beside something else overlaps with it."""
+    with tempfile.TemporaryDirectory() as folder:
+        report, started = Path(folder, "report.json"), time.time()
+        command = [sys.executable, HERE / "stages.py", str(started), ct, Path(folder, "out"), report]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        ended, calls = time.time() - started, json.loads(report.read_text())
+    stages = {}
+    for stage, begin, end, peak in [*calls, (END, max(end for _, _, end, _ in calls), ended, 0)]:
+        first, took, most = stages.get(stage, (begin, 0, 0))
+        stages[stage] = min(first, begin), took + end - begin, max(most, peak)
+    lines = ["| stage | begins at, s | takes, s | peak by then, GB |", "|---|--:|--:|--:|"]
+    for stage in sorted(stages, key=STAGES.index):
+        begin, took, peak = stages[stage]
+        lines.append(f"| {stage} | {begin:.1f} | {took:.1f} | {f'{peak:.2f}' if peak else ''} |")
+    return "\n".join([*lines, f"| all | 0.0 | {ended:.1f} | |"])
+
+
+def processor() -> str:
+    """The CPU, and which of the instructions that matter to a network it has."""
+    text = Path("/proc/cpuinfo").read_text()
+    model = re.search(r"^model name\s*: (.*)", text, re.MULTILINE)
+    flags = set(re.search(r"^flags\s*: (.*)", text, re.MULTILINE).group(1).split())
+    kinds = {"amx_bf16": "AMX", "avx512_bf16": "AVX512-BF16", "avx512f": "AVX-512", "avx2": "AVX2"}
+    return f"{model.group(1)} with {', '.join(kind for flag, kind in kinds.items() if flag in flags)}"
 
 
 def take_turns(rows: dict[str, list[str]], ct: Path, repeats: int, seconds: float) -> dict[str, list[Turn] | str]:
@@ -202,6 +231,7 @@ def main() -> None:
     parser.add_argument("--memory", type=float, help="GB that a run may have (default: what is free, less 1)")
     parser.add_argument("--nnunet", metavar="PYTHON", help="interpreter of an environment with nnunetv2")
     parser.add_argument("--checkout", type=Path, help="another commit's working tree, to compare with")
+    parser.add_argument("--profile", action="store_true", help="the stages of ravnet segment instead")
     parser.add_argument("--output", type=Path, help="folder for the table and the figures")
     arguments = parser.parse_args()
     cores = sorted(os.sched_getaffinity(0))
@@ -216,8 +246,13 @@ def main() -> None:
         for name, command in commands(arguments.nnunet, arguments.checkout).items()
         if any(part.lower() in name.lower() for part in arguments.only)
     }
+    cts = [path.resolve() for path in arguments.ct] or [phantom(slices) for slices in arguments.slices]
+    if arguments.profile:
+        for ct in cts:
+            print(f"{ct.name}; cores: {arguments.threads}; {processor()}\n\n{profile(ct)}\n", flush=True)
+        return
     texts = []
-    for ct in [path.resolve() for path in arguments.ct] or [phantom(slices) for slices in arguments.slices]:
+    for ct in cts:
         here = {name: command for name, command in rows.items() if name != NNUNET or ct.is_file()}
         turns = take_turns(here, ct, arguments.repeats, arguments.seconds)
         title = f"{ct.name}; cores: {arguments.threads}; memory: {limit:.1f} GB; medians of {arguments.repeats} turns"

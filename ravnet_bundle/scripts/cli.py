@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import logging
 import os
@@ -78,7 +79,11 @@ def main(arguments: list[str] | None = None) -> int:
     if arguments is None:  # nothing is left to be interrupted
         for number in interruption.SIGNALS:
             signal.signal(number, signal.SIG_IGN)
-    return _flushed(code)
+        gc.freeze()  # nor is there any use in looking through a million objects of modules, which takes a second
+    code = _flushed(code)
+    if arguments is None and interruption.INTERRUPTED.is_set():
+        os._exit(code)  # a thread may still be importing modules: nobody waits for it
+    return code
 
 
 def _run(arguments: Sequence[str]) -> int:
@@ -209,7 +214,7 @@ def _dry_run(options: argparse.Namespace, output: Path) -> int:
         from .batch.pseudonyms import hidden, salt_there, settle
         from .batch.results import set_aside
         from .geometry import spacing_of
-        from .reading import CTError, find, load
+        from .reading import CTError, find, read
 
     found = find(options.inputs, options.series)
     salt = salt_there(output) if hidden(found.scans, options.anonymous) else b""
@@ -218,11 +223,11 @@ def _dry_run(options: argparse.Namespace, output: Path) -> int:
     errors = [line for _, line in found.refused]
     for scan in found.scans:
         try:
-            ct = load(scan)
+            ct = read(scan)
         except CTError as error:
             errors.append(str(error))
             continue
-        size = " x ".join(map(str, ct.shape))
+        size = " x ".join(map(str, ct.hu.shape))
         spacing = " x ".join(f"{step:.3g}" for step in spacing_of(ct.affine))
         facts = [f"{scan.name}: {size} voxels of {spacing} mm", ct.meta["notes"], ct.meta["doubts"]]
         _say(["; ".join(fact for fact in facts if fact)])

@@ -76,15 +76,15 @@ class ToGridd(MapTransform, InvertibleTransform):
             share = weights[at]
             used = share.any(0).nonzero()
             first, last = int(used[0]), int(used[-1]) + 1
-            part = volume[..., first:last].float()
+            part = volume[..., first:last].permute(2, 1, 0)  # mostly as it lies in memory: what follows is faster so
+            part = part.to(torch.float32, copy=True)
             if self.window:
                 low, high = self.window
                 margin = SOFT_CLIP * (high - low)
-                part = part.clamp(low - margin, high + margin)  # not in place: it may be the CT itself
+                part.clamp_(low - margin, high + margin)
             if depth != volume.shape[2]:
-                part = part @ share[:, first:last].mT
-            part = part.permute(2, 0, 1)[:, None]
-            slices[at] = F.interpolate(part, size, mode="bilinear", antialias=True)[:, 0]
+                part = (share[:, first:last] @ part.flatten(1)).unflatten(1, part.shape[1:])
+            slices[at] = F.interpolate(part.mT[:, None], size, mode="bilinear", antialias=True)[:, 0]
         slices = slices.permute(1, 2, 0).flip([axis for axis in range(3) if flipped[axis]]).contiguous()
         if self.window:
             low, high = self.window

@@ -24,12 +24,12 @@ from ravnet_bundle.scripts.inference.pipeline import Pipeline
 from ravnet_bundle.scripts.inference.provenance import WEIGHTS, software
 from ravnet_bundle.scripts.phantom import make_phantom, save_phantom
 
-STUDIES = "ravnet_bundle.scripts.batch.studies"
+PIPELINE = "ravnet_bundle.scripts.inference.pipeline.Pipeline"
 
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr(f"{STUDIES}.Pipeline", lambda **overrides: coarse())
+    monkeypatch.setattr(PIPELINE, lambda **overrides: coarse())
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +55,7 @@ def computing(monkeypatch, compute) -> None:
         def __getattr__(self, name):
             return getattr(coarse(), name)
 
-    monkeypatch.setattr(f"{STUDIES}.Pipeline", lambda **overrides: Computing())
+    monkeypatch.setattr(PIPELINE, lambda **overrides: Computing())
 
 
 def test_a_full_disk_ends_the_run_with_one_line_that_names_the_output(cts, tmp_path, monkeypatch):
@@ -143,7 +143,7 @@ def test_weights_of_ones_own_are_used_and_told(cts, tmp_path, monkeypatch):
     own, other = tmp_path / "own.pt", tmp_path / "other.pt"
     torch.save({**state, last: state[last] - 100}, own)
     torch.save({"x": torch.zeros(1)}, other)
-    monkeypatch.setattr(f"{STUDIES}.Pipeline", lambda **overrides: Pipeline(pixel_size=9.0, **overrides))
+    monkeypatch.setattr(PIPELINE, lambda **overrides: Pipeline(pixel_size=9.0, **overrides))
     output = tmp_path / "out"
     (outcome,) = segment(cts / "a.nii.gz", output, weights=own)
     assert outcome.volume_ml == 0  # no voxel is above a bias of -100
@@ -212,7 +212,7 @@ def test_an_input_that_is_not_there_is_said_before_libraries_are_loaded(tmp_path
 @pytest.mark.parametrize("library", ["_multiarray_umath", "libtorch_cpu"])
 def test_a_signal_while_libraries_are_loaded_is_one_line(number, library, cts, tmp_path):
     """As soon as the process has the library in its memory, which is long before it can do a study."""
-    command = [*COMMAND, "segment", str(cts / "a.nii.gz"), "-o", str(tmp_path / "out")]
+    command = [*COMMAND, "segment", str(cts / "a.nii.gz"), "-o", str(tmp_path / "out"), "--quiet"]
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while library not in Path(f"/proc/{process.pid}/maps").read_text() and process.poll() is None:
         time.sleep(0.001)

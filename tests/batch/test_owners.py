@@ -26,7 +26,7 @@ TELLING = ("Wu_Li", "山田太郎", "王伟", "Ju\u0308rgen Mu\u0308ller", "Muel
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr("ravnet_bundle.scripts.batch.studies.Pipeline", lambda **overrides: coarse())
+    monkeypatch.setattr("ravnet_bundle.scripts.inference.pipeline.Pipeline", lambda **overrides: coarse())
 
 
 @pytest.fixture(scope="module")

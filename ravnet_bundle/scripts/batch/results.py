@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from ..assessment import Verdict
 from ..files import atomic, csv_text
-from ..inference.pipeline import Segmentation
 from ..reading import Found, Scan
 from ..reading.errors import one_line
-from ..report import write_preview, write_report
-from ..writing import Unwritable, write_manifest, write_nifti, write_rtstruct, write_seg
 from .claims import Claim
 from .options import Options
+
+if TYPE_CHECKING:
+    from ..inference.pipeline import Segmentation
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +57,11 @@ class Result(NamedTuple):
     notes: Sequence[str]
 
 
+def prepare() -> None:
+    """Imports what `write` needs: matplotlib, highdicom and their like take half a second, be it when nobody waits."""
+    from .. import report, writing  # noqa: F401
+
+
 def write(folder: Path, result: Result, options: Options, about: Mapping[str, Any], cost: Mapping[str, str]) -> None:
     """Writes a study's folder; the manifest comes last, and an error leaves nothing of it.
 
@@ -69,6 +75,8 @@ def write(folder: Path, result: Result, options: Options, about: Mapping[str, An
     Raises:
         OSError: a file that cannot be written.
     """
+    from ..writing import write_manifest
+
     folder.mkdir(parents=True, exist_ok=True)
     _clear(folder)
     try:
@@ -122,10 +130,31 @@ def _is_ours(manifest: Path) -> bool:
 def _files(
     folder: Path, result: Result, options: Options, about: Mapping[str, Any], cost: Mapping[str, str]
 ) -> Iterator[Path]:
-    """Writes one file after the other, and yields their paths."""
+    """Writes the files, two at a time, and yields their paths."""
+    with ThreadPoolExecutor(1) as beside:
+        mask_and_picture = beside.submit(list, _mask_and_picture(folder, result))
+        yield from _others(folder, result, options, about, cost)
+        yield from mask_and_picture.result()
+
+
+def _mask_and_picture(folder: Path, result: Result) -> Iterator[Path]:
+    from ..report import write_preview
+    from ..writing import write_nifti
+
+    mask, title = result.found.mask, f"{result.name}: {result.verdict.level}"
+    write_nifti(mask, result.own_affine, folder / MASK)
+    yield folder / MASK
+    write_preview(folder / PREVIEW, hu=result.hu, mask=mask, affine=result.affine, title=title)
+    yield folder / PREVIEW
+
+
+def _others(
+    folder: Path, result: Result, options: Options, about: Mapping[str, Any], cost: Mapping[str, str]
+) -> Iterator[Path]:
+    from ..report import write_report
+    from ..writing import Unwritable, write_nifti, write_rtstruct, write_seg
+
     mask, affine = result.found.mask, result.affine
-    yield (path := folder / MASK)
-    write_nifti(mask, result.own_affine, path)
     software = {"algorithm": "RA V-Net", "version": about["version"], "weights": about["weights"]}
     notes = list(result.notes)
     for kind, name, write_dicom in (("seg", SEG, write_seg), ("rtstruct", RTSTRUCT, write_rtstruct)):
@@ -148,8 +177,6 @@ def _files(
     yield (path := folder / MEASURES)
     with atomic(path) as file:
         file.write(text.encode() + b"\n")
-    yield (path := folder / PREVIEW)
-    write_preview(path, hu=result.hu, mask=mask, affine=affine, title=f"{result.name}: {result.verdict.level}")
     yield (path := folder / REPORT)
     made = {key: str(value) for key, value in about.items() if value not in (None, False) and key not in UNTOLD}
     write_report(

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from tqdm import tqdm
 
 from ..assessment import body_surface_m2
@@ -90,6 +89,8 @@ def segment(
 def _check(options: Options) -> None:
     """Raises `ValueError` where the device is not here; of a cluster elsewhere nothing is known."""
     if options.device is not None and not isinstance(options.workers, str):
+        import torch
+
         try:
             torch.empty(1, device=options.device)
         except (RuntimeError, AssertionError) as error:

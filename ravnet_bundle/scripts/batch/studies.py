@@ -9,25 +9,25 @@ import resource
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from ..assessment import Limits, judge, measure, observe
-from ..inference.pipeline import Pipeline
 from ..inference.provenance import software
-from ..reading import CTError, Scan, files, load
+from ..reading import CTError, Scan, files, needs_itk, read
 from ..reading.errors import one_line
-from ..writing import complete
 from . import results
 from .claims import Claim
 from .interruption import INTERRUPTED
-from .options import Options
+from .opening import opened
 from .pseudonyms import other_name
 from .settings import Outcome, Settings
+
+if TYPE_CHECKING:
+    from ..inference.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # no other study can be written either
@@ -46,7 +46,7 @@ class _Study:
     claim: Claim
     about: dict[str, Any]
     begun: float
-    ct: Any = None  # the MetaTensor, while it is needed
+    ct: Any = None  # Voxels, while they are needed
     result: Any = None  # results.Result
 
     @property
@@ -55,15 +55,16 @@ class _Study:
 
     @property
     def large(self) -> bool:
-        return self.ct is not None and self.ct.numel() > LARGE
+        return self.ct is not None and self.ct.hu.size > LARGE
 
 
 class Run:
     """The studies of one process: it reads the next one and writes the last one while the network is busy.
 
+    The network is loaded, and PyTorch and MONAI imported, in a thread of their own while the first CT is read.
+
     Raises:
-        ValueError: the settings come from a process with another version or other weights, or the weights are not this
-            network's.
+        ValueError: the settings come from a process with another version or other weights.
     """
 
     def __init__(self, settings: Settings):
@@ -73,10 +74,9 @@ class Run:
                 f"a worker has version {here['version']} with weights {here['weights'][:10]}, the command has "
                 f"{settings.version} with {settings.weights[:10]}: install the same everywhere."
             )
-        if settings.options.threads:
-            torch.set_num_threads(settings.options.threads)
         self.settings, self.output = settings, settings.output
-        self.pipeline, self.limits = _pipeline(settings.options), Limits.load()
+        self.loading: Future[Pipeline] = ThreadPoolExecutor(1).submit(opened, settings.options)
+        self.limits = Limits.load()
         self.interrupted = threading.Event()
         self.claims: list[Claim] = []
         self.end: Callable[[Outcome], Any]
@@ -88,6 +88,7 @@ class Run:
 
         Raises:
             OutputFull: no other study can be written either.
+            ValueError: the weights are not this network's.
         """
         self.end = end
         self.interrupted.clear()
@@ -103,6 +104,9 @@ class Run:
             written: Future | None = None
             try:
                 coming = reader.submit(next, loaded, None)
+                self.pipeline = self.loading.result()
+                self._set_threads()
+                writer.submit(results.prepare)
                 while study := coming.result():
                     if INTERRUPTED.is_set():
                         raise KeyboardInterrupt
@@ -123,6 +127,12 @@ class Run:
                     written.result()
             finally:
                 self.interrupted.set()  # after an interruption the reader need not wait for other processes
+
+    def _set_threads(self) -> None:
+        if threads := self.settings.options.threads:
+            import torch
+
+            torch.set_num_threads(threads)
 
     def _loaded(self, scans: Sequence[Scan]) -> Iterator[_Study]:
         """Claims and reads one study after the other; those that other processes are at come again until these end."""
@@ -173,6 +183,9 @@ class Run:
             self.settings.options.resume or manifest.stat().st_mtime >= self.settings.started
         ):
             return False
+        wait([self.loading])  # see `_load`
+        from ..writing import complete
+
         if not complete(manifest, **study.about):
             return False
         self._ended(study, "kept", results.read(folder))
@@ -198,19 +211,22 @@ class Run:
     def _load(self, study: _Study) -> None:
         if self.output / study.name in study.scan.files[0].absolute().parents:
             raise CTError(f"{study.scan.source}: its results would lie among its files: give another output folder.")
-        study.ct = load(study.scan)
+        if needs_itk(study.scan):
+            wait([self.loading])  # MONAI, too, imports ITK; modules that import each other bear one thread alone
+        study.ct = read(study.scan)
 
     def _compute(self, study: _Study) -> None:
-        ct, options = study.ct, self.settings.options
-        found = self.pipeline(ct)
-        hu, affine = ct.numpy(), ct.affine.numpy()
+        from ..reading.tensor import as_tensor
+
+        (hu, affine, meta), options = study.ct, self.settings.options
+        found = self.pipeline(as_tensor(study.ct))
         measures = measure(hu, found.mask, affine, **options.body)
         network = (found.image, found.answer, found.delivered, found.affine)
         seen = observe(measures, affine, *network, self.pipeline.predict, self.limits.temperature)
-        notes, doubts = ([text for text in ct.meta[key].split("; ") if text] for key in ("notes", "doubts"))
+        notes, doubts = ([text for text in meta[key].split("; ") if text] for key in ("notes", "doubts"))
         if (options.seg or options.rtstruct) and study.scan.kind != "dicom":
             notes.append("no DICOM output: the input is no DICOM series")
-        own = np.asarray(ct.meta["original_affine"])
+        own = np.asarray(meta["original_affine"])
         doubts += [found.note] if found.note else []
         doubts += self.limits.doubts(self.settings.weights, self.pipeline.grid)
         verdict = judge(seen, self.limits, doubts)
@@ -235,21 +251,10 @@ class Run:
         self.end(Outcome(study.name, source, status, "", measures["verdict"], reasons, volume))
 
 
-def _pipeline(options: Options) -> Pipeline:
-    overrides: dict[str, Any] = {"device": options.device} if options.device else {}
-    if options.fast:
-        overrides["pixel_size"] = "@fast_pixel_size"
-    if options.weights is None:
-        return Pipeline(**overrides)
-    try:
-        return Pipeline(**overrides, **{"checkpointloader#load_path": options.weights})
-    except Exception as error:  # unpickling raises anything
-        logger.debug("weights", exc_info=True)
-        raise ValueError(f"{options.weights}: cannot be loaded into this network: give its weights.") from error
-
-
 def _in_words(scan: Scan, error: Exception) -> str:
     """One line on what ended a study; MONAI wraps what was raised in errors of its own."""
+    import torch
+
     chain: list[BaseException] = [error]
     while cause := chain[-1].__cause__ or chain[-1].__context__:
         chain.append(cause)

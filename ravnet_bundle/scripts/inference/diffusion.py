@@ -109,27 +109,30 @@ def random_walk(image: np.ndarray, prior: np.ndarray, spacing: np.ndarray, lengt
         edge: see `TissueDiffusiond`.
     """
     shape, screening = image.shape, np.float32(length_mm**-2)
-    steps = []
+    steps = []  # from each voxel to its neighbour along an axis: how much later that lies in memory, and the weights
     for axis, mm in enumerate(spacing):
-        here = tuple(slice(None, -1) if k == axis else slice(None) for k in range(3))
-        there = tuple(slice(1, None) if k == axis else slice(None) for k in range(3))
-        weight = np.exp(-(((image[there] - image[here]) / edge) ** 2)) / np.float32(mm**2)
-        steps.append((here, there, weight))
-    diagonal = np.full(shape, screening)
-    for here, there, weight in steps:
-        diagonal[here] += weight
-        diagonal[there] += weight
+        weight = np.zeros(shape, np.float32)  # 0 at the grid's end, from where the neighbour is none
+        along = np.moveaxis(image, axis, 0)
+        np.moveaxis(weight, axis, 0)[:-1] = np.exp(-(((along[1:] - along[:-1]) / edge) ** 2)) / np.float32(mm**2)
+        later = math.prod(shape[axis + 1 :])
+        steps.append((later, weight.ravel()[:-later]))
+    diagonal = np.full(image.size, screening)
+    for later, weight in steps:
+        diagonal[:-later] += weight
+        diagonal[later:] += weight
+    flow = np.empty_like(diagonal)
 
     def matrix(x: np.ndarray) -> np.ndarray:
-        x = x.reshape(shape)
+        x = x.ravel()
         y = screening * x
-        for here, there, weight in steps:
-            flow = weight * (x[here] - x[there])
-            y[here] += flow
-            y[there] -= flow
-        return y.ravel()
+        for later, weight in steps:
+            some = np.subtract(x[:-later], x[later:], out=flow[:-later])
+            some *= weight
+            y[:-later] += some
+            y[later:] -= some
+        return y
 
-    size, inverse = (prior.size, prior.size), 1 / diagonal.ravel()
+    size, inverse = (prior.size, prior.size), 1 / diagonal
     share, _ = cg(  # the bound of 150 steps is for time: without convergence the mask is just corrected less
         LinearOperator(size, matrix, dtype=np.float32),
         (screening * prior).ravel(),

@@ -1,14 +1,24 @@
 """A path -> one CT volume that has been checked, or one clear line that says what is wrong with it.
 
-`find` says what inputs hold, `check_header` what headers alone tell of a scan, `load` reads it, from its `files`.
+`find` says what inputs hold, `check_header` what headers alone tell of a scan, `read` reads it, from its `files`, and
+`load` gives it as MONAI's tensor.
 """
 
 from .errors import CTError, one_line_errors
 from .find import find, find_scans
-from .load import LoadCTd, check_header, check_series, files, load
 from .scan import Found, Scan
+from .voxels import Voxels, check_header, check_series, files, needs_itk, read
 
 __all__ = [
-    "CTError", "Found", "LoadCTd", "Scan", "check_header", "check_series", "files", "find", "find_scans", "load",
-    "one_line_errors",
+    "CTError", "Found", "LoadCTd", "Scan", "Voxels", "check_header", "check_series", "files", "find", "find_scans",
+    "load", "needs_itk", "one_line_errors", "read",
 ]  # fmt: skip
+
+
+def __getattr__(name: str):
+    """Tensors are imported when they are asked for: with them come PyTorch and MONAI, which reading does without."""
+    if name in ("LoadCTd", "load"):
+        from . import tensor
+
+        return getattr(tensor, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -8,10 +8,10 @@ import numpy as np
 
 from .errors import CTError
 
-AIR = -1024.0  # HU given to voxels outside a scanner's field of view
+AIR = -1024  # HU given to voxels outside a scanner's field of view
 # HU; noise reaches it seldom. Below lies what scanners and programs write outside the field of view (-1500, -2000,
 # -3024, -8192, -32768, ...), and what resampling makes of that at the field's edge.
-BELOW_AIR = -1200.0
+BELOW_AIR = -1200
 PADDING = -2000.0
 FAT = -20.0  # HU; fat, lung and air lie below it, even in a volume clipped to a narrow window
 SOFT_TISSUE = (-40.0, 160.0)  # HU; a CT of the trunk shows some, whatever its window or its contrast phase
@@ -34,16 +34,16 @@ class Hounsfield:
         self.greys: set[float] = set()
 
     def take(self, plane: np.ndarray) -> None:
-        """Tallies one slice `(X, Y)`, float32, after setting its padding, in place, to air."""
+        """Tallies one slice `(X, Y)`, int16 or float32, after setting its padding, in place, to air."""
         lowest, highest = float(plane.min()), float(plane.max())
         if not (np.isfinite(lowest) and np.isfinite(highest)):
             self.infinite += int((~np.isfinite(plane)).sum())
             return
-        sample = plane[::2, ::2].ravel()
+        sample = plane[::2, ::2].astype(np.float32)
         self.lowest = min(self.lowest, lowest)
         if lowest < BELOW_AIR:
             padding = plane < BELOW_AIR
-            sample = sample[~padding[::2, ::2].ravel()]
+            sample = sample[~padding[::2, ::2]]
             plane[padding] = AIR
             self.padded += int(padding.sum())
         self.highest = max(self.highest, highest)

@@ -7,7 +7,6 @@ agrees, and it holds as many bytes as claimed. Nothing is handed out that was no
 from __future__ import annotations
 
 import bz2
-import gzip
 import io
 import zlib
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ import numpy as np
 
 from .errors import CTError
 
-Readable = BinaryIO | io.BufferedReader | gzip.GzipFile | bz2.BZ2File
+Readable = BinaryIO | io.BufferedReader | bz2.BZ2File
 
 BLOCK = 2**20  # bytes that are read at once
 SURPLUS = 2**30  # bytes after the voxels that are read up to a checksum
@@ -68,9 +67,9 @@ def planes(stored: Stored, dtype: np.dtype, shape: tuple[int, ...]) -> Iterator[
 def _opened(file: BinaryIO, packing: str) -> Readable:
     match packing:
         case "zlib":
-            return io.BufferedReader(_Zlib(file), BLOCK)
+            return io.BufferedReader(_Unpacked(file, zlib.MAX_WBITS | 32), BLOCK)  # 32: zlib or gzip
         case "gzip":
-            return gzip.GzipFile(fileobj=file)
+            return io.BufferedReader(_Unpacked(file, zlib.MAX_WBITS | 16, several=True), BLOCK)
         case "bzip2":
             return bz2.BZ2File(file)
     return file
@@ -91,21 +90,39 @@ def _to_the_end(file: Readable, path: Path) -> None:
     raise CTError(f"{path}: damaged: over {SURPLUS >> 30} GB after the voxels that its header claims; export it again.")
 
 
-class _Zlib(io.RawIOBase):
-    """What a zlib stream in a file unpacks to; ends where the stream does, once its checksum agrees."""
+class _Unpacked(io.RawIOBase):
+    """What a zlib or gzip stream in a file unpacks to; ends where the stream does, once its checksum agrees.
 
-    def __init__(self, file: BinaryIO):
-        self.file, self.inflate = file, zlib.decompressobj(zlib.MAX_WBITS | 32)  # 32: zlib or gzip
+    A gzip file may hold several streams, and zeros after each. Python's own `GzipFile` unpacks 8 kB at once: nothing
+    else would get on beside it, and it takes longer.
+    """
+
+    def __init__(self, file: BinaryIO, bits: int, several: bool = False):
+        self.file, self.bits, self.several = file, bits, several
+        self.inflate, self.left = zlib.decompressobj(bits), b""
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]  # all that `BufferedReader` gives it
         found = b""
-        while not found and not self.inflate.eof:
-            given = self.inflate.unconsumed_tail or self.file.read(BLOCK)
+        while not found and (not self.inflate.eof or self._another()):
+            given = self.left or self.file.read(BLOCK)
             found = self.inflate.decompress(given, len(buffer))
+            self.left = self.inflate.unused_data if self.inflate.eof else self.inflate.unconsumed_tail
             if not given and not found:
                 raise EOFError
         buffer[: len(found)] = found
         return len(found)
+
+    def _another(self) -> bool:
+        """Begins the next stream, if there is one."""
+        while self.several:
+            given = self.left or self.file.read(BLOCK)
+            self.left = given.lstrip(b"\0")
+            if self.left:
+                self.inflate = zlib.decompressobj(self.bits)
+                return True
+            if not given:
+                break
+        return False

@@ -196,7 +196,7 @@ def _fit(array: np.ndarray, side: int) -> Image.Image:
 
 def _jpeg(image: Image.Image) -> str:
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=82, optimize=True)
+    image.save(buffer, "JPEG", quality=82)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 

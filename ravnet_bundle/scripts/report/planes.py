@@ -10,9 +10,17 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, 
 
 from ..geometry import bounding_box, largest_component, spacing_of
 
-WINDOW = (-160.0, 240.0)  # HU, black and white: width 400, level 40, the abdomen's usual one
+WINDOW = (-160, 240)  # HU, black and white: width 400, level 40, the abdomen's usual one
 MARGIN = 40.0  # mm, shown beyond the mask
 AXIAL, CORONAL, SAGITTAL = 2, 1, 0  # the axis that a plane is across
+
+
+def _grey(hu: np.ndarray) -> np.ndarray:
+    low, high = WINDOW
+    return (np.clip((hu - float(low)) / (high - low), 0, 1) * 255).astype(np.uint8)
+
+
+GREYS = _grey(np.arange(WINDOW[0], WINDOW[1] + 1))  # of whole HU, as nearly all are: a look-up is ten times as fast
 
 
 class View(NamedTuple):
@@ -42,7 +50,7 @@ class View(NamedTuple):
         """The plane across `axis` at `index`, cut to the box: uint8, (rows, columns), in `WINDOW`."""
         low, high = WINDOW
         hu = self.hu[self._cut(axis, index)].T
-        return (np.clip((hu - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+        return GREYS[np.clip(hu, low, high) - low] if hu.dtype == np.int16 else _grey(hu)
 
     def inside(self, axis: int, index: int) -> list[np.ndarray]:
         """Each mask on that plane: bool, (rows, columns)."""

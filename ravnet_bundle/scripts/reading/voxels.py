@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any, NamedTuple
 
 import numpy as np
-import torch
-from monai.data import MetaTensor
-from monai.transforms import LoadImaged
 
 from . import dicom_series, nifti
 from .checks import straighten
@@ -18,6 +16,22 @@ from .find import only_scan
 from .hounsfield import Hounsfield
 from .scan import Header, Scan
 from .stored import stored
+
+
+class Voxels(NamedTuple):
+    """A CT that was read.
+
+    Attributes:
+        hu: HU on its own grid, `(X, Y, Z)`, int16 where all are whole numbers, as nearly always, and else float32.
+        affine: voxels to RAS world, mm, 4 x 4.
+        meta: `original_affine`, the file's own where directions were straightened, `filename_or_obj`, the image file or
+            the DICOM folder, `notes`, of what was found and done, joined by "; ", and `doubts`, why the affine may not
+            be the CT's, joined alike.
+    """
+
+    hu: np.ndarray
+    affine: np.ndarray
+    meta: dict[str, Any]
 
 
 def check_header(scan: Scan) -> None:
@@ -47,13 +61,15 @@ def files(scan: Scan) -> tuple[Path, ...]:
     return (*scan.files, stored(scan.source)[0].file)
 
 
-def load(scan: Scan | str | Path) -> MetaTensor:
-    """A scan's HU on its own grid, (X, Y, Z), int16 where all are whole numbers, as nearly always, and else float32.
+def needs_itk(scan: Scan) -> bool:
+    """Whether ITK reads it, which takes long to import; NIfTI and DICOM do without."""
+    return scan.kind != "dicom" and not scan.files[0].name.lower().endswith((".nii", ".nii.gz"))
 
-    Beside the volume itself, one slice is held (NRRD and MetaImage: the file's voxels too). Padding is set to air. The
-    affine is that to RAS world; `meta` holds `original_affine`, the file's own where directions were straightened,
-    `filename_or_obj`, the image file or the DICOM folder, `notes`, of what was found and done, joined by "; ", and
-    `doubts`, why the affine may not be the CT's, joined alike.
+
+def read(scan: Scan | str | Path) -> Voxels:
+    """A scan's voxels.
+
+    Beside the volume itself, one slice is held (NRRD and MetaImage: the file's voxels too). Padding is set to air.
 
     Args:
         scan: what `find` found, or a path that names one.
@@ -69,9 +85,13 @@ def load(scan: Scan | str | Path) -> MetaTensor:
         for z, plane in zip(range(header.shape[2]), planes, strict=True):  # every slice is filled, or it is an error
             if plane.shape != header.shape[:2]:
                 raise ValueError("a slice of another size")
+            whole = np.can_cast(plane.dtype, volume.dtype)
+            hu = volume[..., z] if whole else np.empty(plane.shape, np.float32, order="F")
             with np.errstate(over="ignore", invalid="ignore"):
-                hu = plane.astype(np.float32)
+                hu[...] = plane
             tally.take(hu)
+            if whole:
+                continue
             if volume.dtype == np.int16 and not _fits(hu):
                 before, volume = volume, np.empty(header.shape, np.float32, order="F")
                 volume[..., :z] = before[..., :z]
@@ -86,7 +106,7 @@ def load(scan: Scan | str | Path) -> MetaTensor:
         "notes": "; ".join((*scan.notes, *notes, *tally.notes)),
         "doubts": "; ".join(header.doubts),
     }
-    return MetaTensor(torch.from_numpy(volume), affine=torch.from_numpy(affine), meta=meta)
+    return Voxels(volume, affine, meta)
 
 
 def _fits(hu: np.ndarray) -> bool:
@@ -98,31 +118,13 @@ def _open(scan: Scan) -> tuple[Header, np.ndarray, tuple[str, ...], Iterator[np.
     """A scan's header, checked; its straight affine; notes; and its slices, of which none is read yet."""
     if scan.kind == "dicom":
         reader: ModuleType = dicom_series
-    elif scan.files[0].name.lower().endswith((".nii", ".nii.gz")):
+    elif not needs_itk(scan):
         reader = nifti
     else:
-        from . import metaimage  # ITK takes long to load, and NIfTI and DICOM do without
+        from . import metaimage
 
         reader = metaimage
     with one_reason(scan.source):
         header = reader.header(scan)
         affine, notes = straighten(header.affine, header.shape, scan.label)
     return header, affine, (*header.notes, *notes), reader.planes(scan, header)
-
-
-class LoadCTd(LoadImaged):
-    """MONAI's `LoadImaged` for CTs: `load` in a dictionary transform. Items hold a `Scan`, or a path that names one.
-
-    A path alone, as in the lists of the Model Zoo's configs, is an item too. A volume that is there already passes as
-    it is: MONAI Deploy's operators hand over what they have read themselves.
-
-    Raises:
-        CTError: as `load`.
-    """
-
-    def __call__(self, data: Mapping[Hashable, Scan | str] | str, reader: None = None) -> dict[Hashable, MetaTensor]:
-        result = dict(data) if isinstance(data, Mapping) else dict.fromkeys(self.keys, data)
-        for key in self.key_iterator(result):
-            if not isinstance(result[key], MetaTensor):
-                result[key] = load(result[key])
-        return result
