@@ -24,8 +24,8 @@ def imported(module: str) -> Iterator[str]:
             if node.level:
                 start = module.split(".")[: -node.level] + (node.module.split(".") if node.module else [])
                 for name in node.names:
-                    options = (".".join([*start, name.name]), ".".join(start), ".".join([*start, "__init__"]))
-                    yield next(option for option in options if option in MODULES)
+                    ways = ([*start, name.name], [*start, name.name, "__init__"], start, [*start, "__init__"])
+                    yield next(way for way in map(".".join, ways) if way in MODULES)
 
 
 def test_every_entry_is_a_room_or_its_only_module():
