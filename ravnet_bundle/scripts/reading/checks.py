@@ -7,7 +7,6 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from scipy.linalg import polar
 
 from ..geometry import spacing_of
 from .errors import CTError
@@ -83,7 +82,8 @@ def straighten(affine: np.ndarray, shape: tuple[int, ...], source: Path | str) -
     if skew <= EXACT:
         return affine, ()
     straight = np.eye(4)
-    straight[:3, :3] = polar(axes / spacing)[0] * spacing
+    left, _, right = np.linalg.svd(axes / spacing)
+    straight[:3, :3] = left @ right * spacing
     centre = (np.asarray(shape) - 1) / 2
     straight[:3, 3] = affine[:3, 3] + (axes - straight[:3, :3]) @ centre
     return straight, (f"direction cosines straightened by {skew:.2g} degrees",)
