@@ -94,12 +94,12 @@ class Pipeline:
 def opened(bundle_root: str = str(BUNDLE), **overrides: Any) -> ConfigParser:
     """`configs/inference.json`, with other values of some keys, to be asked for its parts."""
     parser = ConfigParser(_of_this_package(ConfigParser.load_config_file(f"{bundle_root}/configs/inference.json")))
-    parser.update({"bundle_root": bundle_root, **overrides})
+    parser.update({"bundle_root": bundle_root, **_of_this_package(overrides)})
     return parser
 
 
 def _of_this_package(config: Any) -> Any:
-    """The config with its `scripts.*` targets under this package's own name, be it `ravnet_bundle.scripts`.
+    """A config with its `scripts.*` targets under this package's own name, be it `ravnet_bundle.scripts`.
 
     Otherwise its classes would be imported a second time, and an exception of theirs would not be one of ours.
     """
