@@ -31,8 +31,8 @@ from scipy.optimize import brentq  # noqa: E402
 from stress import Case, Product, Row, dice, upright  # noqa: E402
 
 from scripts.assessment import Limits, judge  # noqa: E402
+from scripts.assessment.judge import CHECKS, DERIVED  # noqa: E402
 from scripts.assessment.observations import FOUND, calibrated, expected_dice  # noqa: E402
-from scripts.assessment.verdict import CHECKS, DERIVED  # noqa: E402
 from scripts.phantom import make_phantom  # noqa: E402
 from scripts.training.datasets import training_scans  # noqa: E402
 

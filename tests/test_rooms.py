@@ -55,7 +55,8 @@ def test_no_module_is_longer_than_300_lines():
 
 
 def test_no_file_name_is_there_twice():
-    paths = [*MODULES.values(), *Path(__file__).parent.rglob("*.py")]
+    root = Path(__file__).parents[1]
+    paths = [path for folder in (SCRIPTS, root / "tests", root / "benchmarks") for path in folder.rglob("*.py")]
     names = [path.name for path in paths if path.name not in ("__init__.py", "__main__.py")]
     assert sorted(set(names)) == sorted(names)
 

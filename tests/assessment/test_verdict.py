@@ -10,8 +10,8 @@ from scipy.ndimage import binary_dilation, gaussian_filter
 
 from scripts.assessment import Limits, Verdict, measure, observe
 from scripts.assessment import judge as judged
+from scripts.assessment.judge import CHECKS, DERIVED
 from scripts.assessment.observations import calibrated
-from scripts.assessment.verdict import CHECKS, DERIVED
 from scripts.inference.provenance import BUNDLE
 from scripts.phantom import make_phantom
 
