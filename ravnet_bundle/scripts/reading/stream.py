@@ -19,7 +19,7 @@ from .errors import CTError
 
 Readable = BinaryIO | io.BufferedReader | bz2.BZ2File
 
-BLOCK = 2**20  # bytes that are read at once
+BLOCK = 2**18  # bytes that are read at once
 SURPLUS = 2**30  # bytes after the voxels that are read up to a checksum
 
 

@@ -1,0 +1,63 @@
+"""What a CT costs, counted in what no machine changes: modules, slices, operations, bytes. Times are in benchmarks/."""
+
+import subprocess
+import sys
+import tracemalloc
+
+import numpy as np
+import pytest
+import torch
+from commands import ROOT
+from monai.data import MetaTensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from ravnet_bundle.scripts.assessment import measure
+from ravnet_bundle.scripts.inference.pipeline import Pipeline
+from ravnet_bundle.scripts.phantom import make_phantom, save_phantom
+
+SLOW = {"torch", "monai", "ignite", "itk", "highdicom", "matplotlib", "jinja2", "skimage", "pandas", "tensorboard"}
+
+
+@pytest.fixture(scope="module")
+def thin():
+    """Slices of 1.5 mm."""
+    return make_phantom(seed=1, shape=(104, 88, 240), spacing=(3.5, 3.5, 1.5))
+
+
+def test_a_ct_is_found_and_read_before_pytorch_and_its_like_are_imported(thin, tmp_path):
+    save_phantom(thin, tmp_path / "ct.nii.gz")
+    code = (
+        "import sys\nfrom ravnet_bundle.scripts.batch.segment import segment\n"
+        "from ravnet_bundle.scripts.reading import find, read\n"
+        "print(read(*find([sys.argv[1]]).scans).hu.shape, *sys.modules)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "ct.nii.gz")]
+    printed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert printed.startswith("(104, 88, 240) ")
+    assert not SLOW & set(printed.split())
+
+
+def test_the_network_sees_a_third_of_thin_slices_and_the_liver_alone_closely(thin):
+    ct = MetaTensor(torch.from_numpy(thin.image), affine=torch.from_numpy(thin.affine))
+    ct.meta["original_channel_dim"] = "no_channel"
+    pipeline, seen = Pipeline(pixel_size=3.0), []
+    hook = pipeline.network.register_forward_hook(lambda network, inputs, _: seen.append(len(inputs[0])))
+    with FlopCounterMode(display=False) as operations:
+        found = pipeline(ct)
+    hook.remove()
+    both = 2 * np.count_nonzero(found.mask & (thin.label > 0))
+    assert both > 0.95 * (np.count_nonzero(found.mask) + np.count_nonzero(thin.label))
+    assert sum(seen) <= 105  # 40 in the first pass, and the liver's; the CT has 240
+    assert operations.get_total_flops() < 600e9
+
+
+def test_measures_take_a_few_bytes_for_each_voxel_of_the_livers_box():
+    i, j, k = np.ogrid[:160, :160, :100]
+    mask = (((i - 80) / 75) ** 2 + ((j - 80) / 75) ** 2 + ((k - 50) / 45) ** 2 < 1).astype(np.uint8)
+    hu = np.where(mask, 60, -500).astype(np.int16)
+    tracemalloc.start()
+    measures = measure(hu, mask, np.diag([0.75, 0.75, 1.0, 1.0]))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert measures["hu_median"] == 60 and measures["hu_margin_mm"] == 5
+    assert peak < 12 * mask.size
