@@ -61,9 +61,7 @@ KINDS = {
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_kind_of_image_has_the_mask_that_segment_writes_as_an_image_of_its_kind(
-    kind, folder, segmenter, expected
-):
+def test_each_kind_of_image_has_the_mask_that_segment_writes_as_an_image_of_its_kind(kind, folder, segmenter, expected):
     image, before = KINDS[kind](folder / "ct.nii.gz"), sorted(os.walk(folder))
     liver = segmenter(image, height=170, weight=70)
     assert expected.any()
