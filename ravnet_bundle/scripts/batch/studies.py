@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import hashlib
 import logging
-import resource
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -16,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..inference.provenance import software
+from ..inference.provenance import peak_memory_gb, software
 from ..reading import CTError, Scan, files, needs_itk, read
 from ..reading.errors import one_line
 from . import results
@@ -223,8 +222,9 @@ class Run:
         study.result = results.Result(study.name, study.scan, hu, affine, own, found, measures, verdict, notes)
 
     def _write(self, study: _Study) -> None:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        cost = {"run time": f"{time.perf_counter() - study.begun:.1f} s", "peak memory": f"{peak:.2f} GB"}
+        cost = {"run time": f"{time.perf_counter() - study.begun:.1f} s"}
+        if (peak := peak_memory_gb()) is not None:
+            cost["peak memory"] = f"{peak:.2f} GB"
         folder = self.output / study.name
         try:
             results.write(folder, study.result, self.settings.options, study.about, cost)
