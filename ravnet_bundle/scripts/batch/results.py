@@ -59,7 +59,8 @@ class Result(NamedTuple):
 
 def prepare() -> None:
     """Imports what `write` needs: matplotlib, highdicom and their like take half a second, be it when nobody waits."""
-    from .. import report, writing  # noqa: F401
+    from ..report import write_report  # noqa: F401
+    from ..writing import write_manifest  # noqa: F401
 
 
 def write(folder: Path, result: Result, options: Options, about: Mapping[str, Any], cost: Mapping[str, str]) -> None:

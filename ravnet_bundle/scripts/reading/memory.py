@@ -31,7 +31,8 @@ def in_memory(image: Any) -> Scan:
     Raises:
         TypeError: no image of a kind that is known here.
     """
-    notes, doubts = (), None
+    notes: tuple[str, ...] = ()
+    doubts: tuple[str, ...] | None = None
     if isinstance(image, nib.Nifti1Image):
         voxels = image.dataobj
         own = type(image)(image.dataobj, image.affine, image.header)  # whose header knows the affine
