@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 # Set before torch is loaded, and inherited by the commands that tests start: many threads slow small tensors down.
-os.environ.setdefault("OMP_NUM_THREADS", str(min(4, len(os.sched_getaffinity(0)))))
+os.environ.setdefault("OMP_NUM_THREADS", str(min(4, os.cpu_count() or 1)))
 
 import ignite.distributed as idist  # noqa: E402
 import torch  # noqa: E402

@@ -104,7 +104,10 @@ def atomic(path: str | os.PathLike) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        folder = os.open(path.parent, os.O_RDONLY)
+    except PermissionError:  # Windows opens no folders, and needs none to be flushed
+        return
     try:
         os.fsync(folder)
     finally:

@@ -7,7 +7,7 @@ noise, or its mean moves. Both happen here and nowhere else.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -99,13 +99,19 @@ class ToGridd(MapTransform, InvertibleTransform):
         result = dict(data)
         for key in self.key_iterator(result):
             values, trace = result[key], self.pop_transform(result[key])["extra_info"]
-            restored = torch.zeros(trace["shape"], dtype=torch.float32, device=values.device)
             affine = np.asarray(trace["affine"])
-            for into, plane in _planes(values.as_tensor()[0], restored, affine):
-                into.copy_(plane)
+            restored = on_ct(values.as_tensor()[0], trace["shape"], affine)
             result[key] = MetaTensor(restored[None], affine=affine, meta=_rest(values))
             result[key].applied_operations = values.applied_operations
         return result
+
+
+def on_ct(values: torch.Tensor, shape: Sequence[int], affine: np.ndarray) -> torch.Tensor:
+    """Values on the network's grid `(X', Y', Z')` on that of a CT of this shape and affine: float32 `(X, Y, Z)`."""
+    restored = torch.zeros(tuple(shape), dtype=torch.float32, device=values.device)
+    for into, plane in _planes(values, restored, affine):
+        into.copy_(plane)
+    return restored
 
 
 class FromGridd(MapTransform):

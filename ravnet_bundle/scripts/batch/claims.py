@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from .locks import lock
 
 CHANCES = 1000  # to make a lock file in a folder that other processes, having nothing in it, may be removing
 
@@ -43,14 +44,13 @@ class Claim:
         while True:
             descriptor, new = _open(path)
             made |= new
+            if not lock(descriptor, wait):
+                os.close(descriptor)
+                return None
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
                 # who had it has removed the file before letting go: a lock on a removed file is none
                 if os.path.samestat(os.fstat(descriptor), os.stat(path)):
                     return cls(path, descriptor, made)
-            except BlockingIOError:
-                os.close(descriptor)
-                return None
             except FileNotFoundError:
                 pass
             os.close(descriptor)
@@ -59,8 +59,13 @@ class Claim:
         """Removes the lock file, its folder too if it made that and it is empty, and lets go; once is enough."""
         if self.descriptor is None:
             return
-        self.path.unlink(missing_ok=True)
-        os.close(self.descriptor)
+        try:
+            self.path.unlink(missing_ok=True)
+            os.close(self.descriptor)
+        except PermissionError:  # Windows removes no open file
+            os.close(self.descriptor)
+            with suppress(OSError):  # another has it
+                self.path.unlink()
         self.descriptor = None
         if self.made:
             with suppress(OSError):  # it holds results, or another claim
@@ -81,4 +86,4 @@ def _opened(path: Path) -> tuple[int, bool]:
         made = True
     except FileExistsError:
         made = False
-    return os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o644), made
+    return os.open(path, os.O_CREAT | os.O_RDWR, 0o644), made

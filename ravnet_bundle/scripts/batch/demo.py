@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 import time
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import nibabel as nib
 import numpy as np
 from monai.bundle import run
 
-from ..inference.provenance import BUNDLE
+from ..inference.provenance import BUNDLE, peak_memory_gb
 from ..phantom import make_phantom, save_phantom
 from ..report import picture
 
@@ -48,8 +47,9 @@ def demo(output_dir: str = "demo") -> None:
         text = f"{dice:.3f}" if true.any() else "none: no liver there"
         print(f"{region:<12} {found.sum() * voxel:11.0f} {true.sum() * voxel:9.0f}   {text}")
         picture(str(ct), str(mask), str(folder / f"{region}.png"), str(truth), f"synthetic CT, {region}")
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(f"\n{seconds:.0f} s for both, reading and writing included; {peak:.1f} GB peak memory")
+    peak = peak_memory_gb()
+    memory = "" if peak is None else f"; {peak:.1f} GB peak memory"
+    print(f"\n{seconds:.0f} s for both, reading and writing included{memory}")
     print(f"masks and pictures: {folder}\n")
     print("Your own CT (a NIfTI, NRRD or MetaImage file, DICOM, or a folder of any of these):")
     print("  .venv/bin/ravnet segment CT -o OUT")

@@ -15,6 +15,17 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
+def check_device(device: str | None) -> None:
+    """Raises `ValueError` where there is no such device here."""
+    if device is not None:
+        import torch
+
+        try:
+            torch.empty(1, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise ValueError(f"device {device}: not here ({str(error).splitlines()[0]}).") from error
+
+
 def opened(options: Options) -> Pipeline:
     """The pipeline, its network and its weights. Raises `ValueError` where the weights are not this network's."""
     # threads that wait for each other must sleep: counting instead takes four times as long beside other programs

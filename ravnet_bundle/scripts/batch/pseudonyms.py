@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import os
 import secrets
@@ -16,6 +15,7 @@ from ..reading import Scan
 from ..reading.errors import one_line
 from ..reading.names import key, names
 from .claims import Claim
+from .locks import lock, shares
 from .results import MANIFEST, owner
 
 SALT, LENGTH = ".salt", 32  # bytes
@@ -36,14 +36,15 @@ def salted(output: Path) -> Iterator[bytes]:
         if not path.exists():
             with atomic(path) as file:
                 file.write(secrets.token_bytes(LENGTH))
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
-        fcntl.flock(descriptor, fcntl.LOCK_SH)  # others are using it, too
+        descriptor = os.open(path, os.O_RDWR)
+        lock(descriptor, wait=True, shared=True)  # others are using it, too
+        salt = path.read_bytes()
     try:
-        yield os.read(descriptor, LENGTH)
+        yield salt
     finally:
-        with suppress(OSError), Claim.alone(output, "salt"):  # others use it still, or somebody has removed the folder
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            if not any(output.glob(f"*/{MANIFEST}")):
+        with suppress(OSError), Claim.alone(output, "salt"):  # somebody may have removed the folder
+            alone = shares() and lock(descriptor)  # without shared locks nobody knows, and the salt stays
+            if alone and not any(output.glob(f"*/{MANIFEST}")):
                 path.unlink()
         os.close(descriptor)
         if made:

@@ -11,12 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
+from tqdm.auto import tqdm
 
 from ..assessment import body_surface_m2
 from ..inference.provenance import software
 from ..reading import Scan, find
 from . import results
+from .opening import check_device
 from .options import Options
 from .pseudonyms import hidden, salted, settle
 from .settings import Outcome, Settings
@@ -55,7 +56,8 @@ def segment(
     """
     asked = Options(**options)
     body_surface_m2(asked.height, asked.weight, asked.bsa)
-    _check(asked)
+    if not isinstance(asked.workers, str):  # of a cluster elsewhere nothing is known
+        check_device(asked.device)
     if asked.weights is not None:
         asked = replace(asked, weights=os.path.abspath(asked.weights))
     settings = Settings(Path(output).absolute(), asked, **software(asked.weights), started=time.time())
@@ -84,17 +86,6 @@ def segment(
             outcomes.append(Outcome(settings.output.name, str(settings.output), "failed", str(error)))
     table = _table(settings.output)
     return [*(_there(settings.output, outcome) for outcome in outcomes), *table]
-
-
-def _check(options: Options) -> None:
-    """Raises `ValueError` where the device is not here; of a cluster elsewhere nothing is known."""
-    if options.device is not None and not isinstance(options.workers, str):
-        import torch
-
-        try:
-            torch.empty(1, device=options.device)
-        except (RuntimeError, AssertionError) as error:
-            raise ValueError(f"device {options.device}: not here ({str(error).splitlines()[0]}).") from error
 
 
 def settled(stack: ExitStack, scans: Sequence[Scan], settings: Settings) -> tuple[Scan, ...]:

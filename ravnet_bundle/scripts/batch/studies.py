@@ -5,29 +5,25 @@ from __future__ import annotations
 import errno
 import hashlib
 import logging
-import resource
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import Any
 
 import numpy as np
 
-from ..assessment import Limits, judge, measure, observe
-from ..inference.provenance import software
+from ..inference.provenance import peak_memory_gb, software
 from ..reading import CTError, Scan, files, needs_itk, read
 from ..reading.errors import one_line
 from . import results
 from .claims import Claim
 from .interruption import INTERRUPTED
-from .opening import opened
 from .pseudonyms import other_name
+from .segmenter import Segmenter
 from .settings import Outcome, Settings
-
-if TYPE_CHECKING:
-    from ..inference.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # no other study can be written either
@@ -75,8 +71,9 @@ class Run:
                 f"{settings.version} with {settings.weights[:10]}: install the same everywhere."
             )
         self.settings, self.output = settings, settings.output
-        self.loading: Future[Pipeline] = ThreadPoolExecutor(1).submit(opened, settings.options)
-        self.limits = Limits.load()
+        asked = settings.options
+        opened = partial(Segmenter, fast=asked.fast, weights=asked.weights, device=asked.device)
+        self.loading: Future[Segmenter] = ThreadPoolExecutor(1).submit(opened)
         self.interrupted = threading.Event()
         self.claims: list[Claim] = []
         self.end: Callable[[Outcome], Any]
@@ -104,7 +101,7 @@ class Run:
             written: Future | None = None
             try:
                 coming = reader.submit(next, loaded, None)
-                self.pipeline = self.loading.result()
+                self.segmenter = self.loading.result()
                 self._set_threads()
                 writer.submit(results.prepare)
                 while study := coming.result():
@@ -216,25 +213,18 @@ class Run:
         study.ct = read(study.scan)
 
     def _compute(self, study: _Study) -> None:
-        from ..reading.tensor import as_tensor
-
-        (hu, affine, meta), options = study.ct, self.settings.options
-        found = self.pipeline(as_tensor(study.ct))
-        measures = measure(hu, found.mask, affine, **options.body)
-        network = (found.image, found.answer, found.delivered, found.affine)
-        seen = observe(measures, affine, *network, self.pipeline.predict, self.limits.temperature)
-        notes, doubts = ([text for text in meta[key].split("; ") if text] for key in ("notes", "doubts"))
+        options = self.settings.options
+        found, measures, verdict, notes = self.segmenter.examine(study.ct, options)
         if (options.seg or options.rtstruct) and study.scan.kind != "dicom":
             notes.append("no DICOM output: the input is no DICOM series")
+        hu, affine, meta = study.ct
         own = np.asarray(meta["original_affine"])
-        doubts += [found.note] if found.note else []
-        doubts += self.limits.doubts(self.settings.weights, self.pipeline.grid)
-        verdict = judge(seen, self.limits, doubts)
-        study.result = results.Result(study.name, study.scan, hu, affine, own, found, measures | seen, verdict, notes)
+        study.result = results.Result(study.name, study.scan, hu, affine, own, found, measures, verdict, notes)
 
     def _write(self, study: _Study) -> None:
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-        cost = {"run time": f"{time.perf_counter() - study.begun:.1f} s", "peak memory": f"{peak:.2f} GB"}
+        cost = {"run time": f"{time.perf_counter() - study.begun:.1f} s"}
+        if (peak := peak_memory_gb()) is not None:
+            cost["peak memory"] = f"{peak:.2f} GB"
         folder = self.output / study.name
         try:
             results.write(folder, study.result, self.settings.options, study.about, cost)

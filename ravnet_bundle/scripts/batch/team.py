@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import tempfile
 import threading
 import time
@@ -50,7 +49,9 @@ def team(settings: Settings, workers: int | str) -> Iterator[Do]:
     for name in ("distributed", "distributed.client"):  # Dask gives both a level of their own
         logging.getLogger(name).setLevel(level if level < logging.WARNING else logging.CRITICAL)
     if isinstance(workers, int):
-        threads = settings.options.threads or max(1, len(os.sched_getaffinity(0)) // workers)
+        from dask.system import cpu_count  # those that this process may use
+
+        threads = settings.options.threads or max(1, cpu_count() // workers)
         settings = replace(settings, options=replace(settings.options, threads=threads))
     with ExitStack() as stack:
         try:

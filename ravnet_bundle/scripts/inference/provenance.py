@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 
 BUNDLE = Path(__file__).resolve().parents[2]
@@ -17,3 +18,12 @@ def software(weights: str | Path | None = None) -> dict[str, str]:
         "version": metadata["version"],
         "weights": hashlib.sha256(Path(weights or WEIGHTS).read_bytes()).hexdigest(),
     }
+
+
+def peak_memory_gb() -> float | None:
+    """The most memory that this process has had at once; `None` where the system does not count it (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**30 if sys.platform == "darwin" else 2**20)

@@ -6,12 +6,13 @@
 
 from .errors import CTError, one_line_errors
 from .find import find, find_scans
+from .memory import in_memory, is_simpleitk
 from .scan import Found, Scan
 from .voxels import Voxels, check_header, check_series, files, needs_itk, read
 
 __all__ = [
     "CTError", "Found", "LoadCTd", "Scan", "Voxels", "check_header", "check_series", "files", "find", "find_scans",
-    "load", "needs_itk", "one_line_errors", "read",
+    "in_memory", "is_simpleitk", "load", "needs_itk", "one_line_errors", "read",
 ]  # fmt: skip
 
 

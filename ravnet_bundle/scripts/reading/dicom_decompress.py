@@ -2,16 +2,19 @@
 
 Its decoders, on damaged data, can end their process or ask for gigabytes; here that costs one series and not the
 program. Run as a program, this file reads DICOM files from its input, each after its length in 64 bits, and writes for
-each two 32-bit numbers, rows and columns, and the HU as 32-bit floats. Nothing of them is written to a disk.
+each two 32-bit numbers, rows and columns, and the HU as 32-bit floats. On Linux nothing of them is written to a disk;
+elsewhere a slice lies in a temporary file while ITK reads it, and memory is not bounded.
 """
 
 from __future__ import annotations
 
 import os
-import resource
 import struct
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, cast
 
@@ -55,17 +58,36 @@ def main() -> None:
     import itk
 
     io = itk.GDCMImageIO  # loads ITK's DICOM part before memory is bounded
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
-    bound = pages * resource.getpagesize() + MEMORY
-    resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
+    _bound_memory()
     while length := sys.stdin.buffer.read(8):
-        held = os.memfd_create("slice")  # ITK reads files alone
-        with open(held, "wb") as file:
-            file.write(sys.stdin.buffer.read(struct.unpack("<Q", length)[0]))
-            file.flush()
-            hu = itk.array_view_from_image(itk.imread(f"/proc/self/fd/{held}", imageio=io.New()))[0]
+        with _file(sys.stdin.buffer.read(struct.unpack("<Q", length)[0])) as path:  # ITK reads files alone
+            hu = itk.array_view_from_image(itk.imread(path, imageio=io.New()))[0]
         sys.stdout.buffer.write(struct.pack("<II", *hu.shape) + hu.astype("<f4").tobytes())
         sys.stdout.buffer.flush()
+
+
+def _bound_memory() -> None:
+    if Path("/proc/self/statm").exists():
+        import resource
+
+        bound = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize() + MEMORY
+        resource.setrlimit(resource.RLIMIT_AS, (bound, bound))
+
+
+@contextmanager
+def _file(content: bytes) -> Iterator[str]:
+    """The path of a file of this content: in memory where the system has such, or a temporary one."""
+    if hasattr(os, "memfd_create"):
+        held = os.memfd_create("slice")
+        with open(held, "wb") as file:
+            file.write(content)
+            file.flush()
+            yield f"/proc/self/fd/{held}"
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "slice.dcm")
+        path.write_bytes(content)
+        yield str(path)
 
 
 if __name__ == "__main__":

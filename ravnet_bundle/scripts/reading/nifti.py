@@ -76,11 +76,11 @@ def header(scan: Scan) -> Header:
         packed = path.name.lower().endswith(".gz")
         claimed = layout.offset + math.prod(shape) * dtype.itemsize
         check_claim(claimed, os.path.getsize(path), packed, path)
-        affine, notes, doubts = _affine(found, path)
+        affine, notes, doubts = affine_of(found, path)
         return Header(shape, affine, notes, layout, doubts)
 
 
-def _affine(found: nib.Nifti1Header, path: Path) -> tuple[np.ndarray, tuple[str, ...], tuple[str, ...]]:
+def affine_of(found: nib.Nifti1Header, path: Path) -> tuple[np.ndarray, tuple[str, ...], tuple[str, ...]]:
     """The affine, notes and doubts."""
     affine = found.get_best_affine()
     if not found["sform_code"] and not found["qform_code"]:

@@ -18,13 +18,14 @@ class Scan:
             from a patient's tags.
         source: what holds it: the image file, the DICOM files' folder, or the zip.
         files: one image file, or the DICOM files of one series in slice order.
-        kind: "image" or "dicom".
+        kind: "image", "dicom" or "memory".
         notes: what was found and done about it; without anything about the patient.
         slices: of DICOM, what the files' headers say, in the order of `files`; read again where there are none.
         which: in messages, which series of its source it is, where that holds several.
         part: in names, what tells it from other series of its folder, such as "_s2".
         given: the folder that was named, or that of the file that was; names are made of what is below it.
         identity: what tells its input from any other, in hex; of DICOM a salted hash where names are kept out.
+        image: of kind "memory", its `Header`, whose layout is the voxels.
         shown: what tables call its input: its path below the folder of `given`, or a hash.
     """
 
@@ -39,6 +40,7 @@ class Scan:
     given: Path | None = None
     identity: str = ""
     shown: str = ""
+    image: Any = field(default=None, repr=False, compare=False)
 
     @property
     def label(self) -> str:

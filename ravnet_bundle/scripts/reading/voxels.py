@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from . import dicom_series, nifti
+from . import dicom_series, memory, nifti
 from .checks import straighten
 from .errors import one_reason
 from .find import only_scan
@@ -118,6 +118,8 @@ def _open(scan: Scan) -> tuple[Header, np.ndarray, tuple[str, ...], Iterator[np.
     """A scan's header, checked; its straight affine; notes; and its slices, of which none is read yet."""
     if scan.kind == "dicom":
         reader: ModuleType = dicom_series
+    elif scan.kind == "memory":
+        reader = memory
     elif not needs_itk(scan):
         reader = nifti
     else:

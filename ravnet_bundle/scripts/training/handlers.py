@@ -230,10 +230,11 @@ class StopOnSignal:
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self.listen)
-        for event in (Events.EPOCH_STARTED, Events.DATALOADER_STOP_ITERATION):  # workers start after these
-            engine.add_event_handler(event, self.block, signal.SIG_BLOCK)
-        for event in (Events.GET_BATCH_COMPLETED, Events.COMPLETED):
-            engine.add_event_handler(event, self.block, signal.SIG_UNBLOCK)
+        if hasattr(signal, "pthread_sigmask"):  # not on Windows
+            for event in (Events.EPOCH_STARTED, Events.DATALOADER_STOP_ITERATION):  # workers start after these
+                engine.add_event_handler(event, self.block, signal.SIG_BLOCK)
+            for event in (Events.GET_BATCH_COMPLETED, Events.COMPLETED):
+                engine.add_event_handler(event, self.block, signal.SIG_UNBLOCK)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self.stop)
         engine.add_event_handler(Events.COMPLETED, self.unlisten)
 
