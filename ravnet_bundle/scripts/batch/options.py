@@ -1,9 +1,10 @@
-"""What can be asked of `segment`: each option once, for the command line, the Python API and the workers."""
+"""What can be asked of `segment`, each option once, and how a study ended: data that processes send each other."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from .shards import Shard
@@ -66,3 +67,49 @@ class Options:
         """The options that a study's results depend on, for its manifest."""
         names = ("fast", "anonymous", "seg", "rtstruct", "probabilities")
         return {name: getattr(self, name) for name in names} | self.body
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How one study ended.
+
+    Attributes:
+        name: of its folder in the output, and of its row in `measures.csv`.
+        source: what was given: a file, a folder, a zip.
+        status: "done", "kept" (complete before, or done by another process) or "failed".
+        error: one line that says what is wrong and what to do; empty unless failed.
+        verdict: "ok", "review" or "reject"; empty if failed.
+        reasons: of the verdict.
+        volume_ml: of the liver; `None` if failed.
+    """
+
+    name: str
+    source: str
+    status: str
+    error: str = ""
+    verdict: str = ""
+    reasons: tuple[str, ...] = ()
+    volume_ml: float | None = None
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the studies of one command are done with, and since when.
+
+    Attributes:
+        output: folder of the results, absolute.
+        options: what was asked for; `options.weights` is absolute.
+        version, weights: see `provenance.software`.
+        started: seconds since 1970; a study that is complete and younger than this is not done again.
+    """
+
+    output: Path
+    options: Options
+    version: str
+    weights: str
+    started: float
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """What results depend on beside the CT, for the manifest."""
+        return {"version": self.version, "weights": self.weights, **self.options.about}

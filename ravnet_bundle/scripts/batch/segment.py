@@ -18,9 +18,8 @@ from ..inference.provenance import software
 from ..reading import Scan, find
 from . import results
 from .opening import check_device
-from .options import Options
+from .options import Options, Outcome, Settings
 from .pseudonyms import hidden, salted, settle
-from .settings import Outcome, Settings
 from .shards import Shard
 from .studies import OutputFull, Run
 from .team import team

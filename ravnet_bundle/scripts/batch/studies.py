@@ -21,9 +21,9 @@ from ..reading.errors import one_line
 from . import results
 from .claims import Claim
 from .interruption import INTERRUPTED
+from .options import Outcome, Settings
 from .pseudonyms import other_name
 from .segmenter import Segmenter
-from .settings import Outcome, Settings
 
 logger = logging.getLogger(__name__)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # no other study can be written either

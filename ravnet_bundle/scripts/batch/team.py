@@ -13,7 +13,7 @@ from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any
 
 from ..reading import Scan
-from .settings import Outcome, Settings
+from .options import Outcome, Settings
 from .studies import OutputFull, Run
 
 if TYPE_CHECKING:
