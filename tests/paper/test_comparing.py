@@ -29,7 +29,14 @@ CONFIG = str(BUNDLE / "configs" / "compare.json")
 READING = "RA V-Net, half the LSTM"
 CHOSEN = ["SA-UNet", "ULSM-Net", "RA V-Net", READING]
 EPOCHS = 6
-SMALL = {"pixel_size": 6, "patch_size": [48, 48], "learning_rate": 0.01, "num_workers": 0, "save_interval": 1}
+SMALL = {
+    "pixel_size": 6,
+    "seen": [0],
+    "patch_size": [48, 48],
+    "learning_rate": 0.01,
+    "num_workers": 0,
+    "save_interval": 1,
+}
 SMALL |= {"slices_per_epoch": 16, "batch_size": 8}
 TINY = {"scale": 0.125, "budget": 100, "validations": 3, "settings": SMALL}
 FIGURES = [f"figure_{number}.png" for number in (2, 7, 8, 9, 10, 11, 12)]
