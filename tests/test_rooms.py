@@ -1,7 +1,6 @@
 """The rooms of `scripts/`: few, imported downward only, each module short and named once."""
 
 import ast
-import importlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -59,12 +58,3 @@ def test_no_file_name_is_there_twice():
     paths = [path for folder in (SCRIPTS, root / "tests", root / "benchmarks") for path in folder.rglob("*.py")]
     names = [path.name for path in paths if path.name not in ("__init__.py", "__main__.py")]
     assert sorted(set(names)) == sorted(names)
-
-
-@pytest.mark.parametrize("package", ["scripts", "ravnet_bundle.scripts"])
-def test_a_config_and_what_overrides_it_name_the_package_that_opens_it(package):
-    """A class that was imported under the other name too would be another class."""
-    pipeline = importlib.import_module(f"{package}.inference.pipeline")
-    parser = pipeline.opened(inferer={"_target_": "scripts.inference.axial.AxialInferer"})
-    for key in ("network_def", "inferer"):
-        assert type(parser.get_parsed_content(key)).__module__.startswith(f"{package}.")

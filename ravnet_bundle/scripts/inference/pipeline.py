@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +16,8 @@ from torch.utils import serialization
 
 from ..grid import FromGridd
 from .provenance import BUNDLE
+
+TRIES = 100
 
 
 class Segmentation(NamedTuple):
@@ -95,6 +98,10 @@ def opened(bundle_root: str = str(BUNDLE), **overrides: Any) -> ConfigParser:
     """`configs/inference.json`, with other values of some keys, to be asked for its parts."""
     parser = ConfigParser(_of_this_package(ConfigParser.load_config_file(f"{bundle_root}/configs/inference.json")))
     parser.update({"bundle_root": bundle_root, **_of_this_package(overrides)})
+    for _ in range(TRIES):
+        with suppress(RuntimeError):  # MONAI looks once through `sys.modules`, where other threads may be importing
+            parser.locator.get_component_module_name("Compose")
+            break
     return parser
 
 
