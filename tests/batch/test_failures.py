@@ -47,6 +47,7 @@ def cts(tmp_path_factory) -> Path:
 
 def computing(monkeypatch, compute) -> None:
     """Has studies computed by a function of the CT."""
+    coarse()  # made before threads import modules, which MONAI would trip over
 
     class Computing:
         def __call__(self, ct):

@@ -40,10 +40,17 @@ def opened(options: Options) -> Pipeline:
     overrides: dict[str, Any] = {"device": options.device} if options.device else {}
     if options.fast:
         overrides["pixel_size"] = "@fast_pixel_size"
-    if options.weights is None:
-        return Pipeline(**overrides)
+    if options.weights is not None:
+        overrides["checkpointloader#load_path"] = options.weights
     try:
-        return Pipeline(**overrides, **{"checkpointloader#load_path": options.weights})
+        try:
+            return Pipeline(**overrides)
+        except RuntimeError as error:
+            if "dictionary changed size" not in str(error):
+                raise
+            return Pipeline(**overrides)  # MONAI went through `sys.modules` while another thread imported something
     except Exception as error:  # unpickling raises anything
+        if options.weights is None:
+            raise
         logger.debug("weights", exc_info=True)
         raise ValueError(f"{options.weights}: cannot be loaded into this network: give its weights.") from error
