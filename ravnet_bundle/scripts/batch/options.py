@@ -40,7 +40,7 @@ class Options:
     resume: bool = _option(False, "keep results that are complete and unharmed")
     fast: bool = _option(False, "larger pixels: quicker, a little coarser")
     weights: str | None = _option(None, "weights of this network, such as fine-tuned ones", metavar="FILE")
-    device: str | None = _option(None, "cpu, cuda, cuda:1; by default the GPU if there is one", metavar="NAME")
+    device: str | None = _option(None, "cpu, cuda, cuda:1, mps; by default the GPU if there is one", metavar="NAME")
     threads: int | None = _option(None, "CPU threads; by default all cores", type=int, metavar="N")
     shard: str = _option("0/1", "do part I of N of the studies; I counts from 0", metavar="I/N")
     workers: int | str | None = _option(
