@@ -8,6 +8,8 @@ from typing import Any
 
 from .shards import Shard
 
+MESH_FORMATS = ("stl", "ply", "obj")
+
 
 def _option(default: Any, help: str, **more: Any) -> Any:
     """A field, with its text and what else `argparse` needs to read it."""
@@ -32,6 +34,7 @@ class Options:
     seg: bool = _option(False, "write DICOM SEG too (DICOM input; holds the patient's data)")
     rtstruct: bool = _option(False, "write RTSTRUCT too (DICOM input; holds the patient's data)")
     probabilities: bool = _option(False, "write the network's probabilities too")
+    mesh: str | None = _option(None, "write the liver's surface too (mm, LPS)", metavar="|".join(MESH_FORMATS))
     native: bool | None = _option(None, "scans without contrast agent: steatosis hint", action="store_true")
     height: float | None = _option(None, "the patient's, for the standard liver volume", type=float, metavar="CM")
     weight: float | None = _option(None, "the patient's", type=float, metavar="KG")
@@ -51,6 +54,8 @@ class Options:
         Shard.parse(self.shard)
         if self.weights is not None and not os.path.isfile(self.weights):
             raise ValueError(f"weights {self.weights}: no such file.")
+        if self.mesh not in (None, *MESH_FORMATS):
+            raise ValueError(f"mesh {self.mesh}: give {', '.join(MESH_FORMATS)}.")
         for name in ("threads", "workers"):
             number = getattr(self, name)
             if isinstance(number, int) and number < 1:
@@ -64,5 +69,5 @@ class Options:
     @property
     def about(self) -> dict[str, Any]:
         """The options that a study's results depend on, for its manifest."""
-        names = ("fast", "anonymous", "seg", "rtstruct", "probabilities")
+        names = ("fast", "anonymous", "seg", "rtstruct", "mesh", "probabilities")
         return {name: getattr(self, name) for name in names} | self.body

@@ -17,7 +17,7 @@ from ..files import atomic, csv_text
 from ..reading import Found, Scan
 from ..reading.errors import one_line
 from .claims import Claim
-from .options import Options
+from .options import MESH_FORMATS, Options
 
 if TYPE_CHECKING:
     from ..inference.pipeline import Segmentation
@@ -27,8 +27,9 @@ logger = logging.getLogger(__name__)
 MANIFEST, MEASURES, TABLE = "manifest.json", "measures.json", "measures.csv"
 MASK, PROBABILITY, SEG, RTSTRUCT = "liver.nii.gz", "probability.nii.gz", "liver.seg.dcm", "liver.rtstruct.dcm"
 PREVIEW, REPORT = "preview.png", "report.html"
+MESHES = tuple(f"liver.{name}" for name in MESH_FORMATS)
 UNTOLD = ("input", "source")  # of the manifest's `about`: hashes, which are not in the report
-ALL = (MASK, PROBABILITY, SEG, RTSTRUCT, MEASURES, PREVIEW, REPORT, MANIFEST)
+ALL = (MASK, PROBABILITY, SEG, RTSTRUCT, *MESHES, MEASURES, PREVIEW, REPORT, MANIFEST)
 
 
 class Result(NamedTuple):
@@ -153,7 +154,7 @@ def _others(
     folder: Path, result: Result, options: Options, about: Mapping[str, Any], cost: Mapping[str, str]
 ) -> Iterator[Path]:
     from ..report import write_report
-    from ..writing import Unwritable, write_nifti, write_rtstruct, write_seg
+    from ..writing import Unwritable, write_mesh, write_nifti, write_rtstruct, write_seg
 
     mask, affine = result.found.mask, result.affine
     software = {"algorithm": "RA V-Net", "version": about["version"], "weights": about["weights"]}
@@ -172,6 +173,9 @@ def _others(
     if options.probabilities:
         yield (path := folder / PROBABILITY)
         write_nifti(result.found.answer, result.found.affine, path)
+    if options.mesh:
+        yield (path := folder / f"liver.{options.mesh}")
+        write_mesh(mask, affine, path)
     judged = {"verdict": result.verdict.level, "reasons": list(result.verdict.reasons)}
     row = {"name": result.name, "input": result.scan.shown, **judged, **result.measures, "notes": notes}
     text = json.dumps(row, indent=2)
