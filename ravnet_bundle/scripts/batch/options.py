@@ -33,6 +33,7 @@ class Options:
     )
     seg: bool = _option(False, "write DICOM SEG too (DICOM input; holds the patient's data)")
     rtstruct: bool = _option(False, "write RTSTRUCT too (DICOM input; holds the patient's data)")
+    sr: bool = _option(False, "write the measures as DICOM SR, and the SEG (DICOM input; holds the patient's data)")
     probabilities: bool = _option(False, "write the network's probabilities too")
     mesh: str | None = _option(None, "write the liver's surface too (mm, LPS)", metavar="|".join(MESH_FORMATS))
     native: bool | None = _option(None, "scans without contrast agent: steatosis hint", action="store_true")
@@ -51,6 +52,8 @@ class Options:
     )
 
     def __post_init__(self) -> None:
+        if self.sr:
+            object.__setattr__(self, "seg", True)  # the SR refers to it
         Shard.parse(self.shard)
         if self.weights is not None and not os.path.isfile(self.weights):
             raise ValueError(f"weights {self.weights}: no such file.")
@@ -69,5 +72,5 @@ class Options:
     @property
     def about(self) -> dict[str, Any]:
         """The options that a study's results depend on, for its manifest."""
-        names = ("fast", "anonymous", "seg", "rtstruct", "mesh", "probabilities")
+        names = ("fast", "anonymous", "seg", "rtstruct", "sr", "mesh", "probabilities")
         return {name: getattr(self, name) for name in names} | self.body
