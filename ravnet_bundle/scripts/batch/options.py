@@ -9,6 +9,8 @@ from typing import Any
 
 from .shards import Shard
 
+MESH_FORMATS = ("stl", "ply", "obj")
+
 
 def _option(default: Any, help: str, **more: Any) -> Any:
     """A field, with its text and what else `argparse` needs to read it."""
@@ -32,7 +34,9 @@ class Options:
     )
     seg: bool = _option(False, "write DICOM SEG too (DICOM input; holds the patient's data)")
     rtstruct: bool = _option(False, "write RTSTRUCT too (DICOM input; holds the patient's data)")
+    sr: bool = _option(False, "write the measures as DICOM SR, and the SEG (DICOM input; holds the patient's data)")
     probabilities: bool = _option(False, "write the network's probabilities too")
+    mesh: str | None = _option(None, "write the liver's surface too (mm, LPS)", metavar="|".join(MESH_FORMATS))
     native: bool | None = _option(None, "scans without contrast agent: steatosis hint", action="store_true")
     height: float | None = _option(None, "the patient's, for the standard liver volume", type=float, metavar="CM")
     weight: float | None = _option(None, "the patient's", type=float, metavar="KG")
@@ -41,7 +45,7 @@ class Options:
     resume: bool = _option(False, "keep results that are complete and unharmed")
     fast: bool = _option(False, "larger pixels: quicker, a little coarser")
     weights: str | None = _option(None, "weights of this network, such as fine-tuned ones", metavar="FILE")
-    device: str | None = _option(None, "cpu, cuda, cuda:1; by default the GPU if there is one", metavar="NAME")
+    device: str | None = _option(None, "cpu, cuda, cuda:1, mps; by default the GPU if there is one", metavar="NAME")
     threads: int | None = _option(None, "CPU threads; by default all cores", type=int, metavar="N")
     shard: str = _option("0/1", "do part I of N of the studies; I counts from 0", metavar="I/N")
     workers: int | str | None = _option(
@@ -49,9 +53,13 @@ class Options:
     )
 
     def __post_init__(self) -> None:
+        if self.sr:
+            object.__setattr__(self, "seg", True)  # the SR refers to it
         Shard.parse(self.shard)
         if self.weights is not None and not os.path.isfile(self.weights):
             raise ValueError(f"weights {self.weights}: no such file.")
+        if self.mesh not in (None, *MESH_FORMATS):
+            raise ValueError(f"mesh {self.mesh}: give {', '.join(MESH_FORMATS)}.")
         for name in ("threads", "workers"):
             number = getattr(self, name)
             if isinstance(number, int) and number < 1:
@@ -65,7 +73,7 @@ class Options:
     @property
     def about(self) -> dict[str, Any]:
         """The options that a study's results depend on, for its manifest."""
-        names = ("fast", "anonymous", "seg", "rtstruct", "probabilities")
+        names = ("fast", "anonymous", "seg", "rtstruct", "sr", "mesh", "probabilities")
         return {name: getattr(self, name) for name in names} | self.body
 
 

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -17,7 +18,7 @@ from ..files import atomic, csv_text
 from ..reading import Found, Scan
 from ..reading.errors import one_line
 from .claims import Claim
-from .options import Options
+from .options import MESH_FORMATS, Options
 
 if TYPE_CHECKING:
     from ..inference.pipeline import Segmentation
@@ -26,9 +27,11 @@ logger = logging.getLogger(__name__)
 
 MANIFEST, MEASURES, TABLE = "manifest.json", "measures.json", "measures.csv"
 MASK, PROBABILITY, SEG, RTSTRUCT = "liver.nii.gz", "probability.nii.gz", "liver.seg.dcm", "liver.rtstruct.dcm"
+SR = "liver.sr.dcm"
 PREVIEW, REPORT = "preview.png", "report.html"
+MESHES = tuple(f"liver.{name}" for name in MESH_FORMATS)
 UNTOLD = ("input", "source")  # of the manifest's `about`: hashes, which are not in the report
-ALL = (MASK, PROBABILITY, SEG, RTSTRUCT, MEASURES, PREVIEW, REPORT, MANIFEST)
+ALL = (MASK, PROBABILITY, SEG, RTSTRUCT, SR, *MESHES, MEASURES, PREVIEW, REPORT, MANIFEST)
 
 
 class Result(NamedTuple):
@@ -153,15 +156,23 @@ def _others(
     folder: Path, result: Result, options: Options, about: Mapping[str, Any], cost: Mapping[str, str]
 ) -> Iterator[Path]:
     from ..report import write_report
-    from ..writing import Unwritable, write_nifti, write_rtstruct, write_seg
+    from ..writing import Unwritable, write_mesh, write_nifti, write_rtstruct, write_seg, write_sr
 
     mask, affine = result.found.mask, result.affine
     software = {"algorithm": "RA V-Net", "version": about["version"], "weights": about["weights"]}
     notes = list(result.notes)
-    for kind, name, write_dicom in (("seg", SEG, write_seg), ("rtstruct", RTSTRUCT, write_rtstruct)):
+    judged: dict[str, Any] = {"verdict": result.verdict.level, "reasons": list(result.verdict.reasons)}
+    slices = result.scan.files
+    for kind, name, write_dicom in (
+        ("seg", SEG, partial(write_seg, mask, affine, slices)),
+        ("rtstruct", RTSTRUCT, partial(write_rtstruct, mask, affine, slices)),
+        ("sr", SR, partial(write_sr, folder / SEG, measures=result.measures, **judged)),
+    ):
+        if kind == "sr" and not (folder / SEG).exists():  # why, the notes say
+            continue
         if getattr(options, kind) and result.scan.kind == "dicom":
             try:
-                write_dicom(mask, affine, result.scan.files, folder / name, **software)
+                write_dicom(folder / name, **software)
                 yield folder / name
             except OSError:  # of the disk, which the rest needs too
                 raise
@@ -172,7 +183,9 @@ def _others(
     if options.probabilities:
         yield (path := folder / PROBABILITY)
         write_nifti(result.found.answer, result.found.affine, path)
-    judged = {"verdict": result.verdict.level, "reasons": list(result.verdict.reasons)}
+    if options.mesh:
+        yield (path := folder / f"liver.{options.mesh}")
+        write_mesh(mask, affine, path)
     row = {"name": result.name, "input": result.scan.shown, **judged, **result.measures, "notes": notes}
     text = json.dumps(row, indent=2)
     yield (path := folder / MEASURES)

@@ -1,0 +1,95 @@
+"""A mask's surface as a closed triangle mesh, for Slicer, Blender and printers.
+
+World coordinates are millimetres in LPS, DICOM's and 3D Slicer's default for meshes: x to the patient's left, y to the
+back, z to the head. The file says so ("SPACE=LPS"), in a comment or, in STL, in its header.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+from skimage.measure import marching_cubes
+
+from ..files import atomic
+from ..geometry import bounding_box
+
+SPACE = "SPACE=LPS; RA V-Net, liver, millimetres"
+SMOOTHING = 0.8  # voxels, SD: takes the steps off the voxels and keeps what is thicker than two of them
+STEPS = 256  # of the smoothed mask: a level between two is no voxel's, whose triangles would have no area
+CLOSE = 0.002  # of the volume: near enough
+MARGIN = 4  # voxels around the mask, so that the smoothed surface is closed
+
+
+def surface(mask: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices `(N, 3)`, in LPS millimetres, float32, and triangles `(M, 3)`, indices, outward by the right hand.
+
+    The mask is smoothed lightly, and cut at the level where the mesh has the mask's volume, to a fraction of a percent
+    for a liver.
+
+    Args:
+        mask: `(X, Y, Z)`, liver > 0; none gives no triangles.
+        affine: `(4, 4)`, voxels to RAS millimetres.
+    """
+    box = bounding_box(mask)
+    if box is None:
+        return np.zeros((0, 3), np.float32), np.zeros((0, 3), np.int32)
+    field = gaussian_filter(np.pad(mask[box] > 0, MARGIN).astype(np.float32), SMOOTHING)
+    vertices, triangles = _cut(np.round(STEPS * field), int(np.count_nonzero(mask[box])))
+    start = np.array([part.start for part in box]) - MARGIN
+    world = (vertices + start) @ affine[:3, :3].T + affine[:3, 3]
+    world[:, :2] *= -1  # RAS to LPS
+    if np.linalg.det(affine[:3, :3]) > 0:
+        triangles = triangles[:, ::-1]
+    return world.astype(np.float32), triangles.astype(np.int32)
+
+
+def _cut(field: np.ndarray, volume: int) -> tuple[np.ndarray, np.ndarray]:
+    """Vertices and triangles, in voxels, at the level where they hold a volume; the field is of whole numbers."""
+    low, high = 0, int(field.max())
+    while True:
+        middle = (low + high) // 2
+        vertices, triangles, _, _ = marching_cubes(field, middle + 0.5)
+        a, b, c = np.moveaxis((vertices.astype(np.float64) - vertices.mean(axis=0))[triangles], 1, 0)
+        held = abs(np.einsum("ij,ij->", a, np.cross(b, c))) / 6
+        if abs(held - volume) <= CLOSE * volume or high - low <= 1:
+            return vertices, triangles
+        low, high = (middle, high) if held > volume else (low, middle)
+
+
+def write_mesh(mask: np.ndarray, affine: np.ndarray, path: Path) -> None:
+    """Writes `surface` as STL or PLY, both binary, or OBJ, by the path's ending; atomically, the same bytes each time.
+
+    Raises:
+        OSError: a file that cannot be written.
+    """
+    vertices, triangles = surface(mask, affine)
+    content = {".stl": _stl, ".ply": _ply, ".obj": _obj}[path.suffix](vertices, triangles)
+    with atomic(path) as file:
+        file.write(content)
+
+
+def _stl(vertices: np.ndarray, triangles: np.ndarray) -> bytes:
+    corners = vertices[triangles]
+    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+    lengths = np.linalg.norm(normals, axis=1, keepdims=True)
+    facets = np.zeros(len(triangles), [("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
+    facets["normal"] = normals / np.where(lengths > 0, lengths, 1)
+    facets["corners"] = corners
+    return SPACE.encode().ljust(80) + np.uint32(len(facets)).astype("<u4").tobytes() + facets.tobytes()
+
+
+def _ply(vertices: np.ndarray, triangles: np.ndarray) -> bytes:
+    header = f"ply\nformat binary_little_endian 1.0\ncomment {SPACE}\nelement vertex {len(vertices)}\n"
+    header += "".join(f"property float {axis}\n" for axis in "xyz")
+    header += f"element face {len(triangles)}\nproperty list uchar int vertex_indices\nend_header\n"
+    faces = np.zeros(len(triangles), [("number", "u1"), ("corners", "<i4", 3)])
+    faces["number"], faces["corners"] = 3, triangles
+    return header.encode() + vertices.astype("<f4").tobytes() + faces.tobytes()
+
+
+def _obj(vertices: np.ndarray, triangles: np.ndarray) -> bytes:
+    lines = [f"# {SPACE}", *(f"v {x:.4f} {y:.4f} {z:.4f}" for x, y, z in vertices)]
+    lines += [f"f {a} {b} {c}" for a, b, c in triangles + 1]
+    return ("\n".join(lines) + "\n").encode()
