@@ -170,7 +170,7 @@ def test_random_volumes_go_through_training_evaluation_and_inference(small, tmp_
     RAVNet(in_channels=3, width=8, lstm_ratio=0.5).load_state_dict(weights, strict=True)
     command("run", "train", "evaluate", **small)
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert summary["cases"] == 2 and 0 < summary["lits"]["dice_global"] < 1
+    assert summary["cases"] == 2 and 0 <= summary["lits"]["dice_global"] < 1  # after two steps it may find nothing
     command(
         "run_workflow",
         "inference",

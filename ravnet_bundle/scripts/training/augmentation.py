@@ -181,7 +181,7 @@ class Augmentation:
     gamma: float = 0.3
     contrast: float = 0.5
     network: float = 0.2
-    agent: float = 0.4  # contrast agent in stomach and bowel
+    agent: float = 0.6  # contrast agent in stomach and bowel
     filtered: float = 0.3
     noise: float = 0.4
     thicker: float = 0.2  # slices
@@ -198,7 +198,7 @@ class Augmentation:
             (self.gamma, lambda x, y: gamma(x, draw)),
             (self.contrast, lambda x, y: contrast(x, draw)),
             (self.network, lambda x, y: shallow_network(x, draw)),
-            (self.agent, lambda x, y: ellipses(x, y, draw, 4, (4, 30), (0.9, 1.4), (0.9, 1), True)),
+            (self.agent, lambda x, y: ellipses(x, y, draw, 4, (4, 50), (0.9, 1.4), (0.9, 1), True)),
             (self.filtered, lambda x, y: filtered(x, draw)),
             (self.noise, lambda x, y: noise(x, draw)),
             (self.thicker, lambda x, y: thicker(x, draw)),
