@@ -27,7 +27,7 @@ from ravnet_bundle.scripts.writing import complete
 SMALL = {"shape": (52, 48, 18), "spacing": (7, 7, 12)}
 PATIENT = {
     "PatientName": "Zyxwv^Quillon",
-    "PatientID": "MRN-4711",
+    "PatientID": "MRN-4711-0815",
     "StudyDate": "20210405",
     "AccessionNumber": "ACC998877",
 }
@@ -189,7 +189,7 @@ def test_nothing_of_the_patient_is_in_reports_tables_or_names(done):
     outcomes, output = done
     patient = next(outcome for outcome in outcomes if "quillon" in outcome.source)
     assert patient.name.startswith("ct-")
-    words = ["zyxwv", "quillon", "4711", "20210405", "2021-04-05", "acc998877"]
+    words = ["zyxwv", "quillon", "4711-0815", "20210405", "2021-04-05", "acc998877"]
     source = next(Path(patient.source).iterdir())
     words += [str(pydicom.dcmread(source)[tag].value) for tag in ("StudyInstanceUID", "SeriesInstanceUID")]
     for path in output.rglob("*"):
