@@ -135,4 +135,4 @@ def test_on_cuda_every_batch_normalisation_is_synchronised_and_the_weights_keep_
         layers = [layer for layer in module.modules() if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm)]
         assert layers and all(isinstance(layer, torch.nn.SyncBatchNorm) for layer in layers)
     assert network.state_dict().keys() == RAVNet(in_channels=3, width=32, lstm_ratio=0.5).state_dict().keys()
-    averaged.ema_model(torch.zeros(1, 1, 16, 16))  # validation's needs no other rank
+    averaged.ema_model(torch.zeros(1, 3, 16, 16))  # validation's needs no other rank
