@@ -59,10 +59,10 @@ def main() -> int:
     ct, out, report = sys.argv[2:]
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ravnet_bundle"))
     from scripts import cli
-    from scripts.batch import results, segment, studies  # noqa: F401
+    from scripts.batch import results, segmenter, studies
 
     note(START, 0)
-    opened, prepare = studies.opened, results.prepare
+    opened, prepare = segmenter.opened, results.prepare
 
     def opened_and_timed(options: Any) -> Any:
         pipeline = opened(options)
@@ -87,11 +87,11 @@ def main() -> int:
         for name in ("write_nifti", "write_manifest"):
             timed(writing, name, WRITING)
 
-    studies.opened, results.prepare = opened_and_timed, prepared_and_timed
-    timed(studies, "opened", IMPORTS)
+    segmenter.opened, results.prepare = opened_and_timed, prepared_and_timed
+    timed(segmenter, "opened", IMPORTS)
     timed(studies, "read", READING)
     for name in ("measure", "observe", "judge"):
-        timed(studies, name, VERDICT)
+        timed(segmenter, name, VERDICT)
     timed(results, "write_table", WRITING)
     sys.argv = ["ravnet", "segment", ct, "-o", out, "--quiet"]
     code = cli.main()

@@ -1,7 +1,10 @@
 """The verdict in the benchmarks is the product's."""
 
+import json
 import runpy
+import subprocess
 import sys
+import time
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,7 +14,7 @@ from scripts.assessment import Limits
 from scripts.inference.diffusion import GAVE_UP
 from scripts.inference.pipeline import Segmentation
 from scripts.inference.provenance import BUNDLE
-from scripts.phantom import make_phantom
+from scripts.phantom import make_phantom, save_phantom
 
 BENCHMARKS = BUNDLE.parent / "benchmarks"
 
@@ -48,3 +51,13 @@ def test_weights_too_weak_for_limits_are_told_in_one_line(monkeypatch):
         verdict.temperature(SimpleNamespace(segment=lambda case: found), [case])
     with pytest.raises(SystemExit, match="Dice 0.9"):
         verdict.derive([SimpleNamespace(part="validation", dice=0.5, observed={})])
+
+
+def test_every_stage_of_a_cold_run_is_timed(tmp_path, monkeypatch):
+    """It times the product's own functions by their names, which may move."""
+    save_phantom(make_phantom(3, (108, 88, 32), (3.4, 3.4, 8.0)), tmp_path / "ct.nii.gz")
+    command = [sys.executable, BENCHMARKS / "stages.py", str(time.time()), tmp_path / "ct.nii.gz", tmp_path / "out"]
+    subprocess.run([*command, tmp_path / "report.json"], check=True, capture_output=True)
+    found = {stage for stage, *_ in json.loads((tmp_path / "report.json").read_text())}
+    monkeypatch.setattr(sys, "argv", [""])
+    assert found == {*benchmark("stages", monkeypatch).STAGES} - {"end"}
