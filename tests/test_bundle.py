@@ -165,12 +165,13 @@ def test_an_empty_run_id_runs_once(names, expected, small, as_before, monkeypatc
 
 def test_random_volumes_go_through_training_evaluation_and_inference(small, tmp_path):
     """The Model Zoo's unit recipe, in a process each; the last one from another folder, by `run_workflow`."""
+    small = {**small, "seed": 1}  # a draw that finds something after two steps
     command("run training", "train", **small)
     weights = torch.load(tmp_path / "models" / "model.pt", weights_only=True)
     RAVNet(in_channels=3, width=8, lstm_ratio=0.5).load_state_dict(weights, strict=True)
     command("run", "train", "evaluate", **small)
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
-    assert summary["cases"] == 2 and 0 <= summary["lits"]["dice_global"] < 1  # after two steps it may find nothing
+    assert summary["cases"] == 2 and 0 < summary["lits"]["dice_global"] < 1
     command(
         "run_workflow",
         "inference",

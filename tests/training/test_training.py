@@ -30,7 +30,7 @@ TINY = {
     "slices_per_epoch": 16,
     "pixel_size": 6,
     "liver_share": 1.0,  # batches alike: what is learnt shows in a few steps
-    "learning_rate": 0.03,
+    "learning_rate": 0.06,
     "max_epochs": EPOCHS,
     "val_interval": 2,
     "save_interval": 1,
@@ -134,7 +134,7 @@ def test_it_learns_and_writes_curves_and_weights_that_load_strictly(uninterrupte
     output, _ = uninterrupted
     losses = scalars(output, "train_loss")
     assert len(losses) == 2 * EPOCHS  # 16 slices, 8 in a batch
-    assert sum(losses[-4:]) < 0.95 * sum(losses[:4])  # about 0.9 here; 0.99 and 1.02 at a rate of 1e-7
+    assert sum(losses[-4:]) < 0.9 * sum(losses[:4])
     assert scalars(output, "slices") == [16 * epoch for epoch in range(1, EPOCHS + 1)]
     rates, hours = scalars(output, "learning_rate"), scalars(output, "hours_left")
     assert len(rates) == EPOCHS and max(rates) == pytest.approx(TINY["learning_rate"]) and rates[-1] < rates[1]

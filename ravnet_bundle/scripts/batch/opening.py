@@ -43,12 +43,7 @@ def opened(options: Options) -> Pipeline:
     if options.weights is not None:
         overrides["checkpointloader#load_path"] = options.weights
     try:
-        try:
-            return Pipeline(**overrides)
-        except RuntimeError as error:
-            if "dictionary changed size" not in str(error):
-                raise
-            return Pipeline(**overrides)  # MONAI went through `sys.modules` while another thread imported something
+        return Pipeline(**overrides)
     except Exception as error:  # unpickling raises anything
         if options.weights is None:
             raise
