@@ -43,9 +43,9 @@ def test_what_is_found_is_what_a_look_at_everything_finds_for_less_than_half_the
     assert whole.gt(0).sum() == 30 * 30 * 15
     assert torch.equal(found > 0, whole > 0)
     assert pixels < all_pixels / 2
-    seen = (found > NO_LIVER)[0, 0].flatten(0, 1).any(0)
-    assert torch.equal(found[..., seen], whole[..., seen])
-    assert 0 < seen.sum() < len(seen)
+    seen = found > NO_LIVER
+    assert torch.equal(found[seen], whole[seen])
+    assert 0 < seen.sum() < seen.numel() / 4
 
 
 @pytest.mark.parametrize("end", [(0, 60), (0, 30), (35, 60)], ids=["both ways", "down", "up"])
@@ -54,6 +54,36 @@ def test_a_thin_part_that_the_coarse_view_misses_is_followed_to_its_end(end):
     assert not LiverFirstInferer(amp=False)(tail, Bright()).gt(0).any()  # alone
     (whole, _), (found, _) = both(volume(LIVER, ((30, 31), (30, 31), end)))
     assert torch.equal(found > 0, whole > 0)
+
+
+@pytest.mark.parametrize("margin", [4, 20, 40])
+@pytest.mark.parametrize("way", [(0, 30), (60, 96)], ids=["down", "up"])
+@pytest.mark.parametrize("axis", [0, 1])
+def test_a_thin_part_within_the_slices_is_followed_to_its_end(axis, way, margin):
+    tail = [(30, 31), (30, 31), (30, 31)]
+    tail[axis] = way
+    (whole, _), _ = both(x := volume(LIVER, tail, shape=(96, 96, 60)))
+    found = LiverFirstInferer(amp=False, margin_mm=margin)(x, Bright())
+    assert torch.equal(found > 0, whole > 0)
+
+
+def test_the_second_pass_sees_so_many_millimetres_around_the_liver_and_pads_nothing():
+    for mm in (1.0, 2.0):
+        seen = []
+
+        def network(x):
+            seen.append(x.shape[2:])
+            return 10 * (x - 0.5)
+
+        found = LiverFirstInferer(amp=False, margin_mm=20)(
+            volume(LIVER, shape=(200, 161, 60), mm=(mm, mm, 2.0)), network
+        )
+        x, y = ((found > NO_LIVER)[0, 0].any(axis).any(-1).nonzero()[:, 0] for axis in (1, 0))
+        for side in (x, y):
+            before, behind = 30 - side[0], side[-1] - 59
+            assert 20 / mm <= min(before, behind) and before + behind <= 40 / mm + 20, mm
+            assert len(side) % 16 == 0
+        assert seen[-1] == (len(x), len(y))
 
 
 def test_where_nothing_is_found_nothing_is_looked_at_twice():
@@ -75,7 +105,7 @@ def test_the_step_is_in_millimetres():
         found = LiverFirstInferer(amp=False)(volume(LIVER, mm=(2.25, 2.25, mm)), network)
         where = (found > NO_LIVER)[0, 0].flatten(0, 1).any(0).nonzero()[:, 0]
         assert 25 - step <= where[0] < 25 and 40 <= where[-1] < 40 + step
-        assert network.seen == 96 * 80 * (-(-60 // step) + len(where))
+        assert network.seen == 96 * 80 * -(-60 // step) + (found > NO_LIVER).sum()
 
 
 @pytest.mark.parametrize("sides", [(0, 5), (55, 60), (0, 60), (29, 31)], ids=["bottom", "top", "all", "one step"])

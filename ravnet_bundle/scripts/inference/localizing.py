@@ -2,39 +2,41 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 
-from ..geometry import components
+from ..geometry import bounding_box, components
 from .axial import AxialInferer
 
 COARSER = 1.3  # what networks bear well; on a phantom at 2.25 times its pixels the shipped one finds nothing
 NO_LIVER = -30.0  # logit of what was not looked at closely: its sigmoid is 1e-13
 
 See = Callable[..., torch.Tensor]
+Sides = tuple[tuple[int, int], ...]  # first and last + 1, along each axis
 
 
 class LiverFirstInferer(AxialInferer):
     """Runs a network of axial slices on volumes `(B, 1, X, Y, Z)` in two passes: where is the liver, then the liver.
 
-    The first pass sees coarser slices, and few of them. The second one sees the slices from one that shows no liver to
-    the next; where what it finds reaches the last of them, it sees more. Logits elsewhere are `NO_LIVER`. Slices that
-    are seen are seen whole: the mask is that of a pass over everything, but for finds away from the liver, and but for
-    a liver too small for the first pass, which `step_mm` bounds. Slices `(B, C, H, W)` are all seen.
+    The first pass sees coarser slices, and few of them. The second one sees the box around what the first one found:
+    from one slice that shows no liver to the next, and `margin_mm` around it within the slices. Where what the second
+    pass finds reaches a side of the box, it sees more there. Logits elsewhere are `NO_LIVER`. A liver too small for the
+    first pass is lost; `step_mm` bounds its height. Slices `(B, C, H, W)` are all seen, and whole.
 
     Args:
         pixel_mm: size of the first pass's pixels, at most; nor are they more than `COARSER` times the volume's, which
             are of the size that the network knows.
         step_mm: distance of the first pass's slices, at most.
+        margin_mm: how much of a slice the second pass sees around the liver, at least.
         **options: of `AxialInferer`.
     """
 
-    def __init__(self, pixel_mm: float = 2.25, step_mm: float = 10.0, **options: Any):
+    def __init__(self, pixel_mm: float = 2.25, step_mm: float = 10.0, margin_mm: float = 40.0, **options: Any):
         super().__init__(**options)
-        self.pixel_mm, self.step_mm = pixel_mm, step_mm
+        self.pixel_mm, self.step_mm, self.margin_mm = pixel_mm, step_mm, margin_mm
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
@@ -51,29 +53,49 @@ class LiverFirstInferer(AxialInferer):
         return torch.stack([self._volume(volume, mm, see) for volume, mm in zip(plain, spacings)])
 
     def _volume(self, x: torch.Tensor, mm: list[float], see: See) -> torch.Tensor:
-        step, depth = max(1, int(self.step_mm / mm[2])), x.shape[3]
-        at = range((depth - 1) % step // 2, depth, step)
+        lengths, step = x.shape[1:], max(1, int(self.step_mm / mm[2]))
+        at = range((lengths[2] - 1) % step // 2, lengths[2], step)
         shrink = (min(1.0, max(pixel / self.pixel_mm, 1 / COARSER)) for pixel in mm[:2])
-        size = [max(1, round(n * factor)) for n, factor in zip(x.shape[1:], shrink)]
+        size = [max(1, round(n * factor)) for n, factor in zip(lengths, shrink)]
         logits = see(x, at, size)
+        result = logits.new_full((len(logits), *lengths), NO_LIVER)
         shown = _shown(logits, least=0.1)
-        result = logits.new_full((len(logits), *x.shape[1:]), NO_LIVER)
-        if not len(shown):
+        if shown is None:
             return result
-        low, high = max(0, at[shown[0]] - step), min(depth, at[shown[-1]] + step + 1)
-        parts = [(low, high)]
-        while parts:
-            for first, last in parts:
-                result[..., first:last] = see(x, range(first, last))
-            shown = _shown(result[..., low:high], least=1.0) + low
-            lower = max(0, low - step) if low in shown else low
-            higher = min(depth, high + step) if high - 1 in shown else high
-            parts = [(a, b) for a, b in ((lower, low), (high, higher)) if a < b]
-            low, high = lower, higher
+        *plane, (first, last) = shown
+        more = [math.ceil(self.margin_mm / pixel) for pixel in mm[:2]] + [step]
+        coarse = [n / few for n, few in zip(lengths, size)]
+        box = [(int(a * factor), math.ceil(b * factor)) for (a, b), factor in zip(plane, coarse)]
+        box = self._wider([*box, (at[first], at[last - 1] + 1)], [(n, n) for n in more], lengths)
+        heights = [box[2]]
+        while heights:
+            (a, b), (c, d), _ = box
+            for low, high in heights:
+                result[:, a:b, c:d, low:high] = see(x[:, a:b, c:d], range(low, high))
+            inside = tuple(slice(*side) for side in box)
+            shown = _shown(result[(slice(None), *inside)], least=1.0)
+            if shown is None:
+                break
+            reached = [(low == 0, high == b - a) for (low, high), (a, b) in zip(shown, box)]
+            wider = self._wider(box, [(n * low, n * high) for n, (low, high) in zip(more, reached)], lengths)
+            heights = [(wider[2][0], box[2][0]), (box[2][1], wider[2][1])] if wider[:2] == box[:2] else [wider[2]]
+            heights = [(low, high) for low, high in heights if low < high]
+            box = wider
         return result
 
+    def _wider(self, box: Sequence[tuple[int, int]], more: Sequence[tuple[int, int]], lengths: Sequence[int]) -> Sides:
+        """A box that is so much larger on its sides, as far as the volume reaches; no padding within the slices."""
+        result = [(max(0, a - low), min(n, b + high)) for (a, b), (low, high), n in zip(box, more, lengths)]
+        for axis in (0, 1):
+            low, high = result[axis]
+            length = min(lengths[axis], high - low + (low - high) % self.divisor)
+            low = max(0, min(low, lengths[axis] - length))
+            result[axis] = (low, low + length)
+        return tuple(result)
 
-def _shown(logits: torch.Tensor, least: float) -> np.ndarray:
-    """The slices that show what was found in one volume: connected parts, from `least` of the largest one's size."""
+
+def _shown(logits: torch.Tensor, least: float) -> Sides | None:
+    """The box around what was found in one volume: connected parts, from `least` of the largest one's size."""
     parts, sizes = components((logits > 0).any(dim=0).cpu().numpy())
-    return np.flatnonzero((sizes >= max(1, least * sizes.max()))[parts].any(axis=(0, 1)))
+    box = bounding_box((sizes >= max(1, least * sizes.max()))[parts])
+    return None if box is None else tuple((side.start, side.stop) for side in box)
