@@ -17,7 +17,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from .batch import interruption
+from .batch import interruption, opening
 from .batch.claims import Claim
 from .batch.options import Options
 from .batch.shards import Shard
@@ -65,6 +65,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command line, and returns its exit code."""
     interruption.listen()
+    opening.own_process = arguments is None
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # names may hold what the terminal cannot show

@@ -68,16 +68,15 @@ def test_a_thin_part_within_the_slices_is_followed_to_its_end(axis, way, margin)
 
 
 def test_the_second_pass_sees_so_many_millimetres_around_the_liver_and_pads_nothing():
+    seen = []
+
+    def network(x):
+        seen.append(x.shape[2:])
+        return 10 * (x - 0.5)
+
     for mm in (1.0, 2.0):
-        seen = []
-
-        def network(x):
-            seen.append(x.shape[2:])
-            return 10 * (x - 0.5)
-
-        found = LiverFirstInferer(amp=False, margin_mm=20)(
-            volume(LIVER, shape=(200, 161, 60), mm=(mm, mm, 2.0)), network
-        )
+        x = volume(LIVER, shape=(200, 161, 60), mm=(mm, mm, 2.0))
+        found = LiverFirstInferer(amp=False, margin_mm=20)(x, network)
         x, y = ((found > NO_LIVER)[0, 0].any(axis).any(-1).nonzero()[:, 0] for axis in (1, 0))
         for side in (x, y):
             before, behind = 30 - side[0], side[-1] - 59

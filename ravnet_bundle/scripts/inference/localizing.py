@@ -15,7 +15,7 @@ COARSER = 1.3  # what networks bear well; on a phantom at 2.25 times its pixels 
 NO_LIVER = -30.0  # logit of what was not looked at closely: its sigmoid is 1e-13
 
 See = Callable[..., torch.Tensor]
-Sides = tuple[tuple[int, int], ...]  # first and last + 1, along each axis
+Sides = list[tuple[int, int]]  # first and last + 1, along each axis
 
 
 class LiverFirstInferer(AxialInferer):
@@ -83,7 +83,7 @@ class LiverFirstInferer(AxialInferer):
             box = wider
         return result
 
-    def _wider(self, box: Sequence[tuple[int, int]], more: Sequence[tuple[int, int]], lengths: Sequence[int]) -> Sides:
+    def _wider(self, box: Sides, more: Sides, lengths: Sequence[int]) -> Sides:
         """A box that is so much larger on its sides, as far as the volume reaches; no padding within the slices."""
         result = [(max(0, a - low), min(n, b + high)) for (a, b), (low, high), n in zip(box, more, lengths)]
         for axis in (0, 1):
@@ -91,11 +91,11 @@ class LiverFirstInferer(AxialInferer):
             length = min(lengths[axis], high - low + (low - high) % self.divisor)
             low = max(0, min(low, lengths[axis] - length))
             result[axis] = (low, low + length)
-        return tuple(result)
+        return result
 
 
 def _shown(logits: torch.Tensor, least: float) -> Sides | None:
     """The box around what was found in one volume: connected parts, from `least` of the largest one's size."""
     parts, sizes = components((logits > 0).any(dim=0).cpu().numpy())
     box = bounding_box((sizes >= max(1, least * sizes.max()))[parts])
-    return None if box is None else tuple((side.start, side.stop) for side in box)
+    return None if box is None else [(side.start, side.stop) for side in box]
