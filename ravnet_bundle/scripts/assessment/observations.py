@@ -18,6 +18,7 @@ SOFT_TISSUE = 0.05  # of the network's input, 0..1: what is darker is fat or air
 JUMP_MM = 8.0  # how far to both sides a slice's area is compared
 SECOND_LOOK = (0.85, 3.3, -2.7)  # the second pass sees slices smaller by this factor, and moved by so many pixels
 SECOND_SLICES = 9
+SECOND_MARGIN = 24  # pixels around the mask that it sees of them
 BESIDE = 3  # slices beside the mask that the second pass may see too, beside its slice
 
 OBSERVED = (
@@ -167,6 +168,8 @@ def _second_look(
     """Dice of the mask and a second pass in slices spread evenly over the mask's height."""
     zs = np.flatnonzero(mask.any(axis=(0, 1))) + box[2].start
     zs = zs[np.unique(np.linspace(0, len(zs) - 1, min(len(zs), SECOND_SLICES)).round().astype(int))]
+    x, y, _ = bounding_box(delivered >= FOUND, SECOND_MARGIN) or box
+    image, delivered = image[x, y], delivered[x, y]
     factor, *shift = SECOND_LOOK
     centre = (np.array(image.shape[:2]) - 1) / 2
     there = {"matrix": np.full(2, 1 / factor), "offset": centre - (centre + shift) / factor}
