@@ -24,8 +24,8 @@ class Segmentation(NamedTuple):
     Attributes:
         mask: uint8, 0 and 1, on the CT's own grid `(X, Y, Z)`.
         image: float16, what the network saw, 0..1, on its grid `(X', Y', Z')`.
-        answer: float32, the network's probabilities, on the same grid.
-        delivered: float32, these after the three-dimensional steps: what the mask is made of.
+        answer: float16, the network's probabilities, on the same grid.
+        delivered: float16, these after the three-dimensional steps: what the mask is made of.
         affine: of that grid, 4 x 4, RAS world, mm.
         note: where a three-dimensional step gave up, what it says.
     """
@@ -65,20 +65,21 @@ class Pipeline:
     def __call__(self, ct: MetaTensor) -> Segmentation:
         """Segments a CT, `(X, Y, Z)` in HU, as `reading.load` gives it."""
         image = self.before({self.key: ct})[self.key]
-        logits = self.inferer(image[None].to(self.device), self.network)[0].cpu()
-        item = {self.key: image, "pred": torch.as_tensor(np.asarray(logits))}
-        answer = delivered = item["pred"]
+        logits = self.inferer(image[None].to(self.device), self.network)[0]
+        item = {self.key: image, "pred": torch.as_tensor(np.asarray(logits.cpu()))}
+        del logits  # each step makes a volume of its own, and the CT may be large
+        answer = delivered = np.empty(0)
         for step in self.after:
             if isinstance(step, FromGridd):
-                delivered = item["pred"]
+                delivered = _half(item["pred"])
             item = step(item)
             if isinstance(step, Activationsd):
-                answer = item["pred"]
+                answer = _half(item["pred"])
         return Segmentation(
             item["pred"][0].numpy(),
-            image[0].half().numpy(),
-            torch.as_tensor(answer)[0].numpy(),
-            torch.as_tensor(delivered)[0].numpy(),
+            _half(image),
+            answer,
+            delivered,
             np.asarray(image.affine, dtype=float),
             item.get("pred_note", ""),
         )
@@ -89,6 +90,10 @@ class Pipeline:
         x = torch.from_numpy(volume)[None].to(self.device)
         activate = next(step for step in self.after if isinstance(step, Activationsd))
         return activate({"pred": self.inferer.slices(x, at, None, self.network).cpu()})["pred"][0].numpy()
+
+
+def _half(volume: torch.Tensor) -> np.ndarray:
+    return torch.as_tensor(volume)[0].half().numpy()
 
 
 def opened(bundle_root: str = str(BUNDLE), **overrides: Any) -> ConfigParser:
