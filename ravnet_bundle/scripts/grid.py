@@ -139,8 +139,8 @@ class FromGridd(MapTransform):
         affine = np.asarray(trace["affine"])
         for key in self.key_iterator(result):
             values = torch.as_tensor(result[key])[0]
-            # as files and `reading.load` have it: each slice is one run of memory
-            mask = torch.zeros(trace["shape"][::-1], dtype=torch.uint8, device=values.device).permute(2, 1, 0)
+            # as files and `reading.load` have it: each slice is one run of memory, which NumPy's zeros take once written
+            mask = torch.from_numpy(np.zeros(trace["shape"][::-1], np.uint8)).to(values.device).permute(2, 1, 0)
             for into, plane in _planes(values, mask, affine, self.threshold):
                 into.copy_(plane >= self.threshold)
             result[key] = MetaTensor(mask[None], affine=affine, meta=_rest(image))

@@ -139,6 +139,7 @@ class Segmenter:
             measures = measure(ct.hu, found.mask, ct.affine, **options.body)
             network = (found.image, found.answer, found.delivered, found.affine)
             seen = observe(measures, ct.affine, *network, self.pipeline.predict, self.limits.temperature)
+        found = found._replace(image=np.empty(0))  # nobody asks for it any more
         notes, doubts = ([text for text in ct.meta[key].split("; ") if text] for key in ("notes", "doubts"))
         doubts += [found.note] if found.note else []
         doubts += self.limits.doubts(self.sha256, self.pipeline.grid)
