@@ -35,7 +35,9 @@ unshare --mount --net bash -ec '
     mount --bind "$(dirname "$ct")" "$root/in" && mount -o remount,bind,ro "$root/in"
     mount --bind "$out" "$root/out"
     inside() { chroot --userspec="$0:$0" "$root" env -i PATH=/usr/local/bin:/usr/bin:/bin "$@"; }
-    ! inside touch /forbidden /in/forbidden 2> /dev/null || { echo "the root or the input can be written"; exit 1; }
+    for file in /forbidden /in/forbidden; do  # not even by root
+        ! chroot "$root" touch "$file" 2> /dev/null || { echo "$file can be written"; exit 1; }
+    done
     ! inside python3 -c "import socket; socket.create_connection((\"192.0.2.1\", 80), 2)" 2> /dev/null || { echo "there is a network"; exit 1; }
     test "$(inside id -u)" = "$0"
     inside "$@" "$entry" segment "/in/$(basename "$ct")" -o /out
