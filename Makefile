@@ -40,7 +40,8 @@ release: .venv/.installed
 	@test $$(stat -c %s dist/*.whl) -le 17000000 || { echo "The wheel is over 17 MB."; exit 1; }
 	@echo "The sdist's tests ..."
 	@mkdir build/sdist && tar xf dist/*.tar.gz -C build/sdist --strip-components 1
-	@cd build/sdist && ../../$(BIN)/python -m pytest -q -p no:cacheprovider tests/test_zoo.py tests/test_segmenting.py
+	@cd build/sdist && ../../$(BIN)/python -m pytest -q -p no:cacheprovider --collect-only > ../collected || { tail ../collected; exit 1; }
+	@cd build/sdist && ../../$(BIN)/python -m pytest -q -p no:cacheprovider tests/test_zoo.py tests/test_grid.py tests/reading/test_keys.py
 	@echo "The wheel in a clean environment ..."
 	@$(PYTHON) -m venv build/venv
 	@build/venv/bin/python -m pip install --quiet --disable-pip-version-check --retries 1 --no-deps $(TORCH)
