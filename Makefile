@@ -3,6 +3,10 @@
 # make test-label, make test-deploy
 #             run MONAI Label (8 GB) and MONAI Deploy (3.4 GB) with the bundle, each in an environment of its own
 #
+# make release SOURCE=https://github.com/NAME/REPOSITORY
+#             builds sdist and wheel of what is committed into dist/, checks both and uploads nothing; SOURCE is where the
+#             index's page finds the pictures and pages of README.md
+#
 # PYTHON is the interpreter that makes .venv, TORCH what pip is given to install PyTorch: by default the small CPU build (or
 # PyPI's build, where that index cannot be reached). For an NVIDIA GPU, `rm -rf .venv; make TORCH=torch==2.13.0 demo` takes
 # PyPI's CUDA build; for another CUDA, put PyTorch's own index for it in place of `cpu` below.
@@ -12,7 +16,7 @@ TORCH ?= torch==2.13.0 --extra-index-url https://download.pytorch.org/whl/cpu
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-label test-deploy lint format clean
+.PHONY: demo test test-label test-deploy release lint format clean
 
 demo: .venv/.installed
 	@cd ravnet_bundle && ../$(BIN)/python -m scripts.batch.demo ../demo
@@ -25,6 +29,26 @@ test-label: .venv-label/.installed
 
 test-deploy: .venv-deploy/.installed
 	@.venv-deploy/bin/python tests/ecosystem/deploy.py
+
+release: .venv/.installed
+	@test -n "$(SOURCE)" || { echo "Say where the repository is: make release SOURCE=https://github.com/NAME/REPOSITORY"; exit 1; }
+	@rm -rf build dist && mkdir -p build/committed && git archive HEAD | tar x -C build/committed
+	@cd build/committed && sed -i -E 's#!\[([^]]*)\]\(([^):]+)\)#![\1]($(SOURCE)/raw/HEAD/\2)#g; s#\]\(([^):]+)\)#]($(SOURCE)/blob/HEAD/\1)#g' README.md
+	@cd build/committed && sed -i 's#^\[project.urls\].*#&\nSource = "$(SOURCE)"#' pyproject.toml
+	@$(BIN)/python -m build --outdir dist build/committed > build/log || { tail -20 build/log; exit 1; }
+	@$(BIN)/python -m twine check --strict dist/*
+	@test $$(stat -c %s dist/*.whl) -le 17000000 || { echo "The wheel is over 17 MB."; exit 1; }
+	@echo "The sdist's tests ..."
+	@mkdir build/sdist && tar xf dist/*.tar.gz -C build/sdist --strip-components 1
+	@cd build/sdist && ../../$(BIN)/python -m pytest -q -p no:cacheprovider --collect-only > ../collected || { tail ../collected; exit 1; }
+	@cd build/sdist && ../../$(BIN)/python -m pytest -q -p no:cacheprovider tests/test_zoo.py tests/test_grid.py tests/reading/test_keys.py
+	@echo "The wheel in a clean environment ..."
+	@$(PYTHON) -m venv build/venv
+	@build/venv/bin/python -m pip install --quiet --disable-pip-version-check --retries 1 --no-deps $(TORCH)
+	@build/venv/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
+	@cd build && venv/bin/python -m ravnet_bundle.scripts.phantom ct.nii.gz --shape "(128, 128, 16)" --spacing "(3, 3, 10)" \
+		&& venv/bin/ravnet segment ct.nii.gz -o out
+	@ls -l dist
 
 lint: .venv/.installed
 	@$(BIN)/ruff check --quiet .

@@ -4,15 +4,16 @@
 `load` gives it as MONAI's tensor.
 """
 
-from .errors import CTError, one_line_errors
+from .errors import ConfigError, CTError, one_line_errors
 from .find import find, find_scans
+from .keys import refuse_unread_keys
 from .memory import in_memory, is_simpleitk
 from .scan import Found, Scan
 from .voxels import Voxels, check_header, check_series, files, needs_itk, read
 
 __all__ = [
-    "CTError", "Found", "LoadCTd", "Scan", "Voxels", "check_header", "check_series", "files", "find", "find_scans",
-    "in_memory", "is_simpleitk", "load", "needs_itk", "one_line_errors", "read",
+    "CTError", "ConfigError", "Found", "LoadCTd", "Scan", "Voxels", "check_header", "check_series", "files", "find",
+    "find_scans", "in_memory", "is_simpleitk", "load", "needs_itk", "one_line_errors", "read", "refuse_unread_keys",
 ]  # fmt: skip
 
 

@@ -11,6 +11,8 @@ from types import TracebackType
 
 from ..files import IMAGES, DataError
 
+EXTRAS = {"tensorboard": "train"}  # a package that one command alone needs -> the extra that brings it
+
 
 class CTError(ValueError):
     """An input that is not a CT volume this bundle can segment; its text is one line that says what to do.
@@ -20,6 +22,10 @@ class CTError(ValueError):
 
     def __init__(self, text: str):
         super().__init__(one_line(text))
+
+
+class ConfigError(ValueError):
+    """A config that cannot be meant; its text is one line that says what to do."""
 
 
 def one_line(text: object) -> str:
@@ -42,9 +48,10 @@ def one_reason(path: object, reason: str = f"truncated, or not {', '.join(IMAGES
 
 
 def one_line_errors() -> None:
-    """Makes an uncaught `CTError` or `DataError`, however deeply MONAI wrapped it, end the process with its one line.
+    """Makes an uncaught error of ours, however deeply MONAI wrapped it, end the process with its one line.
 
-    The exit code is 1. What MONAI and Ignite log of the same error, with its traceback, is left out.
+    So does a missing package of `EXTRAS`. The exit code is 1. What MONAI and Ignite log of the same error, with its
+    traceback, is left out.
     """
     from monai.apps import get_logger
 
@@ -62,11 +69,15 @@ def one_line_errors() -> None:
         place.addFilter(_is_news)
 
 
-def _told(error: object) -> CTError | DataError | None:
-    """The error of ours that another one comes from."""
-    while isinstance(error, BaseException) and not isinstance(error, (CTError, DataError)):
+def _told(error: object) -> str | None:
+    """What is said of the error of ours, or of the missing extra, that another one comes from."""
+    while isinstance(error, BaseException):
+        if isinstance(error, (CTError, DataError, ConfigError)):
+            return str(error)
+        if isinstance(error, ModuleNotFoundError) and error.name in EXTRAS:
+            return f"{error.name} is not installed: pip install 'ravnet-bundle[{EXTRAS[error.name]}]'."
         error = error.__cause__ or error.__context__
-    return error if isinstance(error, (CTError, DataError)) else None
+    return None
 
 
 def _is_news(record: logging.LogRecord) -> bool:
