@@ -1,4 +1,4 @@
-"""A DICOM file -> what its header says of a CT slice, or what else it is."""
+"""From a DICOM file to its header as a CT slice, or to what the file is instead."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ from pydicom.uid import (
 from .dicom_zip import Member
 from .errors import CTError, one_reason
 
-logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # what it finds wrong is said here, in one line
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # our own messages are one line
 
 MULTIFRAME = (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
 NO_SLICES = ("LOCALIZER", "MIP", "PROJECTION IMAGE", "SCREEN SAVE", "DOSE_INFO")  # in ImageType
-SLICE = 2**26  # bytes of the largest file that is looked into: a slice of 4096 x 4096 has half of it
+SLICE = 2**26  # bytes; larger files are not opened. A slice of 4096 x 4096 has half of it
 TAGS = (
     "SOPClassUID", "Modality", "ImageType", "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber",
     "AcquisitionNumber", "TemporalPositionIdentifier", "InstanceNumber", "ImagePositionPatient",
@@ -48,7 +48,7 @@ T = TypeVar("T")
 
 
 class Slice(NamedTuple):
-    """What a CT slice's header says: lengths in mm, directions and positions in DICOM's world, LPS."""
+    """The header of a CT slice: lengths in mm, directions and positions in DICOM's world, LPS."""
 
     file: Path | Member
     patient: str
@@ -70,18 +70,18 @@ class Slice(NamedTuple):
 
 @contextmanager
 def quiet_pydicom(file: Path | Member, reason: str) -> Iterator[None]:
-    """Turns what pydicom raises into one line about `file`, and silences what it warns of."""
+    """Turns pydicom's exceptions into one line about `file`, and silences its warnings."""
     with one_reason(file, reason), disable_value_validation(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def dataset(file: Path | Member, content: bytes | None = None, **options) -> pydicom.Dataset:
-    """A DICOM file by pydicom, with preamble or without; a deflated one is refused, as its size is not bounded.
+    """Reads a DICOM file, with or without preamble; a deflated one is refused, as its size is not bounded.
 
     Args:
-        file: which.
-        content: its bytes, where they have been read.
+        file: the file.
+        content: its bytes, if they were read before.
         options: of `pydicom.dcmread`.
     """
     with (
@@ -92,7 +92,7 @@ def dataset(file: Path | Member, content: bytes | None = None, **options) -> pyd
         if syntax == DeflatedExplicitVRLittleEndian:
             raise CTError(f"{file}: deflated DICOM is not read; inflate it first, e.g. with dcmconv of DCMTK.")
         found = pydicom.dcmread(opened, force=True, **options)
-        if not syntax:  # as before 1993: what pydicom guessed
+        if not syntax:  # as before 1993: pydicom guessed it
             guessed: dict = {(True, True): ImplicitVRLittleEndian, (False, False): ExplicitVRBigEndian}
             found.file_meta.TransferSyntaxUID = guessed.get(found.original_encoding, ExplicitVRLittleEndian)
         return found
@@ -106,14 +106,14 @@ def _meta(opened: IO[bytes]) -> pydicom.Dataset:
 
 
 def read_slice(file: Path | Member) -> Slice | str:
-    """A CT slice's header, or what the file is instead. Raises `CTError` for a damaged one."""
+    """A CT slice's header, or what the file is instead. Raises `CTError` if it is damaged."""
     if file.stat().st_size > SLICE:
         return "over 64 MB: several images in one, or no image"
     return as_slice(file, dataset(file, stop_before_pixels=True, specific_tags=list(TAGS)))
 
 
 def as_slice(file: Path | Member, found: pydicom.Dataset) -> Slice | str:
-    """What `read_slice` says, of a file's dataset."""
+    """`read_slice` for a dataset."""
     with quiet_pydicom(file, "damaged DICOM header"):
         stored = found.file_meta.get("MediaStorageSOPClassUID") or ""
         if stored == MediaStorageDirectoryStorage:
@@ -153,7 +153,7 @@ def as_slice(file: Path | Member, found: pydicom.Dataset) -> Slice | str:
 
 @lru_cache
 def _shared(value: T) -> T:
-    """An equal value that is there already: a cohort has millions of slices."""
+    """Shares equal values in memory: a cohort has millions of slices."""
     return value
 
 
@@ -162,12 +162,12 @@ def _text(found: pydicom.Dataset, name: str) -> str:
 
 
 def _whole(value: object) -> int | None:
-    """A number that nothing depends on; none where it is missing or malformed."""
+    """A whole number, or `None` if it is missing or malformed."""
     return int(str(value)) if re.fullmatch(r" *[+-]?\d{1,12} *", str(value)) else None
 
 
 def _floats(found: pydicom.Dataset, name: str, count: int) -> tuple[float, ...]:
-    """A tag's numbers; none where it is missing, of another length or not finite."""
+    """A tag's numbers, or () if it is missing, of another length or not finite."""
     value = found.get(name)
     numbers = tuple(float(number) for number in value) if isinstance(value, Iterable) else ()
     return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else ()

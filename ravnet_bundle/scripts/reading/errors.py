@@ -1,4 +1,4 @@
-"""One line for everything that can be wrong with an input."""
+"""Errors about an input: one line each."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from ..files import IMAGES, DataError
 
 
 class CTError(ValueError):
-    """An input that is not a CT volume this bundle can segment; its text is one line that says what to do.
+    """An input that is no CT volume or cannot be segmented. Its text is one line that says what to do.
 
-    Control characters, which file names and headers may hold, are taken out.
+    Control characters from file names and headers are removed.
     """
 
     def __init__(self, text: str):
@@ -29,22 +29,22 @@ def one_line(text: object) -> str:
 
 @contextmanager
 def one_reason(path: object, reason: str = f"truncated, or not {', '.join(IMAGES)} or DICOM") -> Iterator[None]:
-    """Turns whatever a reader raises within into a `CTError` about `path`: `reason`, or the system's or memory's."""
+    """Turns any exception of a reader into a `CTError` about `path`, with `reason` or the system's own reason."""
     try:
         yield
     except CTError:
         raise
     except MemoryError as error:
-        raise CTError(f"{path}: there is not enough memory to read it; use a machine with more.") from error
+        raise CTError(f"{path}: not enough memory to read it; use a machine with more.") from error
     except Exception as error:  # readers raise anything on a damaged file
         system = isinstance(error, OSError) and error.errno and error.strerror
         raise CTError(f"{path}: cannot be read: {system or reason}.") from error
 
 
 def one_line_errors() -> None:
-    """Makes an uncaught `CTError` or `DataError`, however deeply MONAI wrapped it, end the process with its one line.
+    """Ends the process with one line and exit code 1 at an uncaught `CTError` or `DataError`, also if MONAI wrapped it.
 
-    The exit code is 1. What MONAI and Ignite log of the same error, with its traceback, is left out.
+    MONAI's and Ignite's own log records of this error, with traceback, are dropped.
     """
     from monai.apps import get_logger
 
@@ -57,18 +57,18 @@ def one_line_errors() -> None:
             print(f"error: {cause}", file=sys.stderr)
 
     sys.excepthook = hook
-    stats = get_logger("monai.handlers.StatsHandler")  # which has a handler of its own, if MONAI makes it
+    stats = get_logger("monai.handlers.StatsHandler")  # it may have a handler of its own
     for place in (stats, *logging.getLogger().handlers):
         place.addFilter(_is_news)
 
 
 def _told(error: object) -> CTError | DataError | None:
-    """The error of ours that another one comes from."""
+    """Our own error in a chain of causes, or `None`."""
     while isinstance(error, BaseException) and not isinstance(error, (CTError, DataError)):
         error = error.__cause__ or error.__context__
     return error if isinstance(error, (CTError, DataError)) else None
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a log record is not about what the hook is going to say."""
+    """Whether a log record tells something that the hook will not print."""
     return record.levelno < logging.ERROR or _told(sys.exc_info()[1]) is None
