@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..assessment import Verdict
 from ..files import atomic, csv_text
-from ..reading import Found, Scan
+from ..reading import Found, Scan, Voxels
 from ..reading.errors import one_line
 from .claims import Claim
 from .options import MESH_FORMATS, Options
-
-if TYPE_CHECKING:
-    from ..inference.pipeline import Segmentation
+from .segmenter import Examined
 
 logger = logging.getLogger(__name__)
 
@@ -35,29 +32,11 @@ ALL = (MASK, PROBABILITY, SEG, RTSTRUCT, SR, *MESHES, MEASURES, PREVIEW, REPORT,
 
 
 class Result(NamedTuple):
-    """What is known of one study, before it is written.
+    """A study that is ready to be written."""
 
-    Attributes:
-        name: of the study's folder and in its report.
-        scan: what was read.
-        hu: `(X, Y, Z)`.
-        affine: 4 x 4, voxels to RAS mm, of `hu` and the mask, straightened where the file's own is not quite straight.
-        own_affine: the file's own, which the mask is written with.
-        found: mask and probabilities.
-        measures: see `assessment.measure`, and what `assessment.observe` saw beside them.
-        verdict: see `assessment.judge`.
-        notes: what reading did to the CT or set aside.
-    """
-
-    name: str
     scan: Scan
-    hu: np.ndarray
-    affine: np.ndarray
-    own_affine: np.ndarray
-    found: Segmentation
-    measures: dict[str, Any]
-    verdict: Verdict
-    notes: Sequence[str]
+    ct: Voxels
+    examined: Examined
 
 
 def prepare() -> None:
@@ -145,10 +124,11 @@ def _mask_and_picture(folder: Path, result: Result) -> Iterator[Path]:
     from ..report import write_preview
     from ..writing import write_nifti
 
-    mask, title = result.found.mask, f"{result.name}: {result.verdict.level}"
-    write_nifti(mask, result.own_affine, folder / MASK)
+    hu, affine, meta = result.ct
+    mask, title = result.examined.found.mask, f"{result.scan.name}: {result.examined.verdict.level}"
+    write_nifti(mask, np.asarray(meta["original_affine"]), folder / MASK)  # not the straightened one
     yield folder / MASK
-    write_preview(folder / PREVIEW, hu=result.hu, mask=mask, affine=result.affine, title=title)
+    write_preview(folder / PREVIEW, hu=hu, mask=mask, affine=affine, title=title)
     yield folder / PREVIEW
 
 
@@ -158,19 +138,18 @@ def _others(
     from ..report import write_report
     from ..writing import Unwritable, write_mesh, write_nifti, write_rtstruct, write_seg, write_sr
 
-    mask, affine = result.found.mask, result.affine
+    (found, measures, verdict, notes), scan = result.examined, result.scan
+    mask, affine = found.mask, result.ct.affine
     software = {"algorithm": "RA V-Net", "version": about["version"], "weights": about["weights"]}
-    notes = list(result.notes)
-    judged: dict[str, Any] = {"verdict": result.verdict.level, "reasons": list(result.verdict.reasons)}
-    slices = result.scan.files
+    judged: dict[str, Any] = {"verdict": verdict.level, "reasons": list(verdict.reasons)}
     for kind, name, write_dicom in (
-        ("seg", SEG, partial(write_seg, mask, affine, slices)),
-        ("rtstruct", RTSTRUCT, partial(write_rtstruct, mask, affine, slices)),
-        ("sr", SR, partial(write_sr, folder / SEG, measures=result.measures, **judged)),
+        ("seg", SEG, partial(write_seg, mask, affine, scan.files)),
+        ("rtstruct", RTSTRUCT, partial(write_rtstruct, mask, affine, scan.files)),
+        ("sr", SR, partial(write_sr, folder / SEG, measures=measures, **judged)),
     ):
         if kind == "sr" and not (folder / SEG).exists():  # the notes say why
             continue
-        if getattr(options, kind) and result.scan.kind == "dicom":
+        if getattr(options, kind) and scan.kind == "dicom":
             try:
                 write_dicom(folder / name, **software)
                 yield folder / name
@@ -179,14 +158,14 @@ def _others(
             except Exception as error:  # odd headers; an unforeseen text may repeat the patient's data
                 text = str(error) if isinstance(error, Unwritable) else f"odd headers ({type(error).__name__})"
                 notes.append(f"no {kind.upper()} was written: {text}")
-                logger.error("%s: %s", result.scan.source, notes[-1], exc_info=logger.isEnabledFor(logging.DEBUG))
+                logger.error("%s: %s", scan.source, notes[-1], exc_info=logger.isEnabledFor(logging.DEBUG))
     if options.probabilities:
         yield (path := folder / PROBABILITY)
-        write_nifti(result.found.answer, result.found.affine, path)
+        write_nifti(found.answer, found.affine, path)
     if options.mesh:
         yield (path := folder / f"liver.{options.mesh}")
         write_mesh(mask, affine, path)
-    row = {"name": result.name, "input": result.scan.shown, **judged, **result.measures, "notes": notes}
+    row = {"name": scan.name, "input": scan.shown, **judged, **measures, "notes": notes}
     text = json.dumps(row, indent=2)
     yield (path := folder / MEASURES)
     with atomic(path) as file:
@@ -195,15 +174,14 @@ def _others(
     made = {key: str(value) for key, value in about.items() if value not in (None, False) and key not in UNTOLD}
     write_report(
         path,
-        hu=result.hu,
+        hu=result.ct.hu,
         mask=mask,
         affine=affine,
-        name=result.name,
-        measures=result.measures,
-        verdict=result.verdict.level,
-        reasons=result.verdict.reasons,
+        name=scan.name,
+        measures=measures,
         notes=notes,
         about={**made, **cost},
+        **judged,
     )
 
 

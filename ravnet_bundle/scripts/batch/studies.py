@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from ..inference.provenance import peak_memory_gb, software
 from ..reading import CTError, Scan, files, needs_itk, read
 from ..reading.errors import one_line
@@ -214,12 +212,10 @@ class Run:
 
     def _compute(self, study: _Study) -> None:
         options = self.settings.options
-        found, measures, verdict, notes = self.segmenter.examine(study.ct, options)
+        examined = self.segmenter.examine(study.ct, options)
         if (options.seg or options.rtstruct) and study.scan.kind != "dicom":
-            notes.append("no DICOM output: the input is not a DICOM series")
-        hu, affine, meta = study.ct
-        own = np.asarray(meta["original_affine"])
-        study.result = results.Result(study.name, study.scan, hu, affine, own, found, measures, verdict, notes)
+            examined.notes.append("no DICOM output: the input is not a DICOM series")
+        study.result = results.Result(study.scan, study.ct, examined)
 
     def _write(self, study: _Study) -> None:
         cost = {"run time": f"{time.perf_counter() - study.begun:.1f} s"}

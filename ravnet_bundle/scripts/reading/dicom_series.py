@@ -11,21 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from pydicom import Dataset
-from pydicom.uid import (
-    JPEG2000,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    JPEGLSNearLossless,
-    RLELossless,
-)
+from pydicom import Dataset, uid
 
 from .checks import check_claim, check_shape
 from .dicom_decompress import Decoder
@@ -37,11 +23,9 @@ from .hounsfield import PADDING
 from .scan import Header, Scan
 
 TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM's world is LPS
-BY_PYDICOM = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, RLELossless)
-BY_ITK = (
-    JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEGLSNearLossless,
-    JPEG2000Lossless, JPEG2000,
-)  # fmt: skip
+BY_PYDICOM = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian, uid.RLELossless)
+JPEG = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLossless, uid.JPEGLosslessSV1)
+BY_ITK = (*JPEG, uid.JPEGLSLossless, uid.JPEGLSNearLossless, uid.JPEG2000Lossless, uid.JPEG2000)
 # ITK inverts the values of MONOCHROME1. But HU do not depend on how a slice is shown.
 NO_INVERSION = (b"\x28\0\x04\0CS\x0c\0MONOCHROME1 ", b"\x28\0\x04\0CS\x0c\0MONOCHROME2 ", 1)
 PADDED_BELOW = -900.0  # HU; a PixelPaddingValue above it may be tissue and is ignored

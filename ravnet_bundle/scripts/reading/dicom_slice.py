@@ -14,26 +14,16 @@ from pathlib import Path
 from typing import IO, NamedTuple, TypeVar
 
 import pydicom
+from pydicom import uid
 from pydicom.config import disable_value_validation
 from pydicom.filereader import read_dataset, read_preamble
-from pydicom.uid import (
-    UID,
-    CTImageStorage,
-    DeflatedExplicitVRLittleEndian,
-    EnhancedCTImageStorage,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    LegacyConvertedEnhancedCTImageStorage,
-    MediaStorageDirectoryStorage,
-)
 
 from .dicom_zip import Member
 from .errors import CTError, one_reason
 
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # our own messages are one line
 
-MULTIFRAME = (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
+MULTIFRAME = (uid.EnhancedCTImageStorage, uid.LegacyConvertedEnhancedCTImageStorage)
 NO_SLICES = ("LOCALIZER", "MIP", "PROJECTION IMAGE", "SCREEN SAVE", "DOSE_INFO")  # in ImageType
 SLICE = 2**26  # bytes; larger files are not opened. A slice of 4096 x 4096 has half of it
 TAGS = (
@@ -63,7 +53,7 @@ class Slice(NamedTuple):
     directions: tuple[float, ...]  # of a row, of a column
     position: tuple[float, ...]
     bits: int
-    syntax: UID
+    syntax: uid.UID
     lossy: bool
     rescaled: bool
 
@@ -89,12 +79,12 @@ def dataset(file: Path | Member, content: bytes | None = None, **options) -> pyd
         file.open("rb") if content is None else io.BytesIO(content) as opened,
     ):
         syntax = _meta(opened).get("TransferSyntaxUID")
-        if syntax == DeflatedExplicitVRLittleEndian:
+        if syntax == uid.DeflatedExplicitVRLittleEndian:
             raise CTError(f"{file}: deflated DICOM is not read; inflate it first, e.g. with dcmconv of DCMTK.")
         found = pydicom.dcmread(opened, force=True, **options)
         if not syntax:  # as before 1993: pydicom guessed it
-            guessed: dict = {(True, True): ImplicitVRLittleEndian, (False, False): ExplicitVRBigEndian}
-            found.file_meta.TransferSyntaxUID = guessed.get(found.original_encoding, ExplicitVRLittleEndian)
+            guessed: dict = {(True, True): uid.ImplicitVRLittleEndian, (False, False): uid.ExplicitVRBigEndian}
+            found.file_meta.TransferSyntaxUID = guessed.get(found.original_encoding, uid.ExplicitVRLittleEndian)
         return found
 
 
@@ -116,18 +106,18 @@ def as_slice(file: Path | Member, found: pydicom.Dataset) -> Slice | str:
     """`read_slice` for a dataset."""
     with quiet_pydicom(file, "damaged DICOM header"):
         stored = found.file_meta.get("MediaStorageSOPClassUID") or ""
-        if stored == MediaStorageDirectoryStorage:
+        if stored == uid.MediaStorageDirectoryStorage:
             return "DICOMDIR"
         if "SOPClassUID" not in found and "Rows" not in found:
             raise CTError(f"{file}: a damaged or truncated DICOM header; export it again.")
-        kind = UID(found.get("SOPClassUID") or stored or CTImageStorage)  # anonymisers empty it
+        kind = uid.UID(found.get("SOPClassUID") or stored or uid.CTImageStorage)  # anonymisers empty it
         modality = str(found.get("Modality"))
         types = [str(part).upper() for part in found.get("ImageType") or ()]
         if modality != "CT":
             return f"modality {modality}" if re.fullmatch("[A-Z]{2,16}", modality) else "no modality"
         if aside := next((part for part in NO_SLICES if part in types), None):
             return aside.lower()
-        if kind not in (CTImageStorage, *MULTIFRAME):
+        if kind not in (uid.CTImageStorage, *MULTIFRAME):
             return kind.name.lower() if kind.name != kind else "of an unknown kind"
         if found.get("SamplesPerPixel", 1) != 1:
             return "colour image"
@@ -145,7 +135,7 @@ def as_slice(file: Path | Member, found: pydicom.Dataset) -> Slice | str:
             _shared(_floats(found, "ImageOrientationPatient", 6)),
             _floats(found, "ImagePositionPatient", 3),
             int(found.get("BitsAllocated") or 16),
-            _shared(UID(found.file_meta.TransferSyntaxUID)),
+            _shared(uid.UID(found.file_meta.TransferSyntaxUID)),
             found.get("LossyImageCompression") == "01",
             str(found.get("RescaleType") or "HU").upper() in ("HU", "US", "HU_MOD"),
         )
