@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 LIST = 2**24  # most bytes of a text list
 FEW = 3  # damaged files of a zip that are named; the rest is counted
-HINTS = {"DICOMDIR": "it lists files; give their folder", "modality SEG": "a segmentation; give its CT"}
+HINTS = {"DICOMDIR": "it lists files; give their folder", "modality SEG": "a segmentation; give the CT itself"}
 
 
 def find(inputs: Sequence[str | Path], series: str | int | None = None) -> Found:
