@@ -1,4 +1,4 @@
-"""`ravnet`: the command line. What it needs of MONAI and PyTorch is imported when a study is to be done, not before."""
+"""`ravnet`: the command line. It imports MONAI and PyTorch only to do a study."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ VERDICTS = {"ok": "ok", "review": "REVIEW", "reject": "REJECT"}
 
 
 class Usage(Exception):
-    """A command that cannot be meant; exit code 2."""
+    """A wrong command; exit code 2."""
 
 
 def parser() -> argparse.ArgumentParser:
@@ -39,7 +39,8 @@ def parser() -> argparse.ArgumentParser:
         "segment",
         help="CT in; mask, volume, picture, report and verdict out",
         description="Writes OUT/NAME/ for each CT (mask, measures, report.html, preview.png) and OUT/measures.csv.",
-        epilog="Exit code: 0 all done, 1 some failed, 2 usage, 130 interrupted. For research use only.",
+        epilog="Example: ravnet segment CT.nii.gz DICOM -o OUT. Exit code: 0 all done, 1 some failed, 2 wrong command, "
+        "130 interrupted. For research use only.",
         allow_abbrev=False,
     )
     p.add_argument(
@@ -54,36 +55,36 @@ def parser() -> argparse.ArgumentParser:
         if isinstance(option.default, bool):
             more["action"] = argparse.BooleanOptionalAction if option.default else "store_true"
         p.add_argument(f"--{option.name}", default=option.default, **more)
-    p.add_argument("--dry-run", action="store_true", help="read and check the inputs, and stop")
-    p.add_argument("--json", action="store_true", help="print the outcome as JSON")
+    p.add_argument("--dry-run", action="store_true", help="only read and check the inputs; write nothing")
+    p.add_argument("--json", action="store_true", help="print the outcomes as JSON")
     volume = p.add_mutually_exclusive_group()
-    volume.add_argument("--quiet", action="store_true", help="print failures alone")
-    volume.add_argument("--verbose", action="store_true", help="say what is done, and show tracebacks")
+    volume.add_argument("--quiet", action="store_true", help="print only failures")
+    volume.add_argument("--verbose", action="store_true", help="print what is done, and tracebacks")
     return top
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Runs a command line, and returns its exit code."""
+    """Runs a command line and returns its exit code."""
     interruption.listen()
     opening.own_process = arguments is None
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # names may hold what the terminal cannot show
+            stream.reconfigure(errors="backslashreplace")  # the terminal may not show all characters of a name
     try:
         code = _run(sys.argv[1:] if arguments is None else arguments)
     except BaseException:
         if not interruption.INTERRUPTED.is_set():
             raise
-    if interruption.INTERRUPTED.is_set():  # an exception of its own may have been lost, or have become another
+    if interruption.INTERRUPTED.is_set():  # its exception may have been lost or replaced
         _complain(interruption.LINE)
         code = interruption.CODE
     if arguments is None:  # nothing is left to be interrupted
         for number in interruption.SIGNALS:
             signal.signal(number, signal.SIG_IGN)
-        gc.freeze()  # nor is there any use in looking through a million objects of modules, which takes a second
+        gc.freeze()  # a last garbage collection of all modules would take a second
     code = _flushed(code)
     if arguments is None and interruption.INTERRUPTED.is_set():
-        os._exit(code)  # a thread may still be importing modules: nobody waits for it
+        os._exit(code)  # do not wait for a thread that still imports modules
     return code
 
 
@@ -105,24 +106,24 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _as_path(argument: str) -> str:
-    """A file that is there and whose name begins with `-` as what it is, and no option."""
+    """Makes an existing file whose name begins with `-` a path, so that it is not read as an option."""
     option = argument in ("-o", "-h") or argument.startswith("--")
     return f"./{argument}" if argument[:1] == "-" and not option and os.path.lexists(argument) else argument
 
 
 def _complain(line: str) -> None:
-    with suppress(OSError):  # nobody reads it
+    with suppress(OSError):  # stderr is closed
         print(line, file=sys.stderr, flush=True)
 
 
 def _flushed(code: int) -> int:
-    """Sends what is printed on its way; 1 where that cannot be done, but for a reader that has seen enough."""
+    """Flushes standard output; returns 1 if that fails, unless the reader has closed the pipe."""
     try:
         if sys.stdout:
             sys.stdout.flush()
         return code
     except OSError as error:
-        with suppress(OSError):  # else Python tries again at its end, and says so
+        with suppress(OSError):  # else Python tries again at its end, with a message
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if isinstance(error, BrokenPipeError):
             return code
@@ -131,7 +132,7 @@ def _flushed(code: int) -> int:
 
 
 def _quieten(verbose: bool, quiet: bool) -> None:
-    """Libraries' warnings are for developers; MONAI's, that a config is code, is about configs that are not ours."""
+    """Hides libraries' warnings, which are for developers; MONAI warns that a config is code, but ours is known."""
     form = "%(name)s: %(message)s" if verbose else "note: %(message)s"
     logging.basicConfig(level=logging.DEBUG if verbose else logging.ERROR, format=form)
     if not verbose:
@@ -150,7 +151,7 @@ def _segment(options: argparse.Namespace) -> int:
         Options(**asked)
     except ValueError as error:
         raise Usage(str(error)) from error
-    if not options.json and (outcomes := _missing(options.inputs)):  # said at once: to load PyTorch takes seconds
+    if not options.json and (outcomes := _missing(options.inputs)):  # before PyTorch is loaded, which takes seconds
         _tell(options, outcomes)
         return 1
     if options.dry_run:
@@ -159,7 +160,7 @@ def _segment(options: argparse.Namespace) -> int:
         if claim := Claim.take(output, "output"):
             claim.release()
     except OSError as error:
-        raise Usage(f"{output}: no folder that can be written to ({error.strerror}): give another --output.") from error
+        raise Usage(f"{output}: cannot be written to ({error.strerror}): give another --output.") from error
     with interruption.loading():
         from .batch.segment import segment
 
@@ -175,14 +176,14 @@ def _segment(options: argparse.Namespace) -> int:
 
 
 def _missing(inputs: Sequence[str]) -> list[Any]:
-    """Failed outcomes, where none of the inputs is there."""
+    """Failed outcomes if none of the inputs exists."""
     if any(os.path.exists(source) or not source.isprintable() for source in inputs):
         return []
     return [SimpleNamespace(status="failed", error=f"{source}: no such file or folder.") for source in inputs]
 
 
 def _tell(options: argparse.Namespace, outcomes: Sequence[Any]) -> None:
-    """Prints one line per study, the failures to stderr."""
+    """Prints one line per study; failures go to stderr."""
     lines = []
     if options.json:
         lines.append(json.dumps([asdict(outcome) for outcome in outcomes], indent=2))
@@ -201,15 +202,15 @@ def _tell(options: argparse.Namespace, outcomes: Sequence[Any]) -> None:
 
 
 def _say(lines: Sequence[str]) -> None:
-    with suppress(OSError):  # `_flushed` says so in the end
+    with suppress(OSError):  # `_flushed` reports it at the end
         for line in lines:
             print(line)
 
 
 def _dry_run(options: argparse.Namespace, output: Path) -> int:
-    """Says what would be read, and what the gates say of it; writes nothing.
+    """Reads and checks all inputs; writes nothing.
 
-    Of what would be written it prints names and facts; what is set aside or refused goes to stderr, with its path.
+    It prints the name and facts of each study; what is set aside or refused goes to stderr, with its path.
     """
     with interruption.loading():
         from .batch.pseudonyms import hidden, salt_there, settle

@@ -1,4 +1,4 @@
-"""Which files may be scans, and how a file is written so that it is whole at every moment."""
+"""Scan files by their names and first bytes; safe writing of files."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ IMAGES = (".nii", ".nii.gz", ".nrrd", ".mha", ".mhd")
 
 
 class DataError(ValueError):
-    """A data set that cannot be used as it is; its text is one line that says what to do."""
+    """A data set that cannot be used. Its text is one line that says what to do."""
 
 
 class Missing(Sequence):
-    """Data that cannot be listed: says why when one is asked for, not when a config that names them is evaluated.
+    """A data list that raises its error when an item is read, not when a config is evaluated.
 
-    MONAI evaluates whole configs: 3D Slicer's training does, and `check_properties()`. A training on scans of its own
-    then never looks at the folder. The length is 1: whoever goes through the data asks for the first.
+    MONAI evaluates whole configs, for example in 3D Slicer's training, which brings its own scans. The length is 1, so
+    that a loop reads the first item.
     """
 
     def __init__(self, error: Exception):
@@ -36,7 +36,7 @@ class Missing(Sequence):
 
 
 def scan_name(path: str | Path) -> str:
-    """A scan's name: its file's or folder's, without the extension."""
+    """A scan's name: the file's or folder's name without the extension."""
     name = Path(path).name
     return next(
         (name[: -len(end)] for end in sorted(IMAGES, key=len, reverse=True) if name.lower().endswith(end)), name
@@ -52,9 +52,9 @@ def is_dicom(file: str | Path) -> bool:
 
 
 def begins_as_dicom(start: bytes) -> bool:
-    """Whether 132 bytes are DICOM's preamble (part 10 of the standard) or, in old files, its first element.
+    """Whether 132 bytes are DICOM's preamble (part 10 of the standard) or, in old files, a first element.
 
-    That is one of group 2 or 8, with two letters as its type or a short length.
+    Such an element has group 2 or 8, and two letters as its type or a short length.
     """
     group, number, length = (int.from_bytes(start[at : at + size], "little") for at, size in ((0, 2), (2, 2), (4, 4)))
     typed = re.fullmatch(b"[A-Z]{2}", start[4:6]) is not None
@@ -62,7 +62,7 @@ def begins_as_dicom(start: bytes) -> bool:
 
 
 def is_label(path: Path) -> bool:
-    """Whether a file lies where data sets keep masks: TotalSegmentator, nnU-Net, the Decathlon, LiTS and KiTS."""
+    """Whether a file is where TotalSegmentator, nnU-Net, the Decathlon, LiTS and KiTS keep masks."""
     folder, name = path.parent, scan_name(path)
     if folder.name.startswith("labels"):
         return folder.with_name(folder.name.replace("labels", "images")).is_dir()
@@ -74,7 +74,7 @@ def is_label(path: Path) -> bool:
 
 
 def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
-    """Rows as CSV with a header; columns are in the order of their first row; a missing value is empty."""
+    """Rows as CSV with a header; columns in order of first appearance; missing values are empty."""
     text = io.StringIO()
     names = list(dict.fromkeys(name for row in rows for name in row))
     writer = csv.DictWriter(text, names, restval="", lineterminator="\n")
@@ -85,12 +85,11 @@ def csv_text(rows: Sequence[Mapping[str, object]]) -> str:
 
 @contextmanager
 def atomic(path: str | os.PathLike) -> Iterator[BinaryIO]:
-    """A binary file to write, such that `path` holds, after any kill, either the old content or all of the new.
+    """A binary file to write: after any kill, `path` holds either the old content or all of the new.
 
-    It is written under a temporary name in the same folder (made if need be; always the same name, so that what a kill
-    leaves is overwritten by the next try), flushed to the disk and renamed; then the folder is flushed, so that files
-    written one after the other are also found in that order after a power cut. After an exception nothing is left of
-    it.
+    The file gets a temporary name in the same folder (made if missing), is flushed and renamed. The temporary name is
+    always the same, so the next try overwrites what a kill left. The folder is flushed too, so that files survive a
+    power cut in the order of writing. After an exception the temporary file is removed.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -106,7 +105,7 @@ def atomic(path: str | os.PathLike) -> Iterator[BinaryIO]:
         raise
     try:
         folder = os.open(path.parent, os.O_RDONLY)
-    except PermissionError:  # Windows opens no folders, and needs none to be flushed
+    except PermissionError:  # Windows opens no folders; there they need no flush
         return
     try:
         os.fsync(folder)

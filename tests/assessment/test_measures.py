@@ -234,9 +234,9 @@ def test_standard_volumes_by_hand():
     "arguments, message",
     [
         ({"height_cm": 170}, "both height and weight"),
-        ({"height_cm": 1.70, "weight_kg": 7}, "height 1.7 cm and weight 7 kg are no patient's"),
-        ({"height_cm": -170, "weight_kg": 70}, "height -170 cm and weight 70 kg are no patient's"),
-        ({"bsa_m2": 18.0}, "18 m2 is no patient's"),
+        ({"height_cm": 1.70, "weight_kg": 7}, "height 1.7 cm and weight 7 kg are implausible"),
+        ({"height_cm": -170, "weight_kg": 70}, "height -170 cm and weight 70 kg are implausible"),
+        ({"bsa_m2": 18.0}, "18 m2 is implausible"),
     ],
 )
 def test_implausible_bodies_are_refused(arguments, message):

@@ -113,12 +113,12 @@ def test_half_a_liver_is_contradicted_by_the_second_look(scene):
     half = scene.truth.copy()
     half[: int(np.median(np.nonzero(half)[0]))] = False
     verdict = judge(scene.observe(half))
-    assert verdict.level in ("review", "reject") and has(verdict, "second look", "Dice 0.")
+    assert verdict.level in ("review", "reject") and has(verdict, "second pass", "Dice 0.")
 
 
 def test_a_leak_is_contradicted_by_the_second_look(scene):
     leak = scene.truth | np.roll(scene.truth, (-14, -4), (0, 1))
-    assert has(judge(scene.observe(leak)), "second look")
+    assert has(judge(scene.observe(leak)), "second pass")
 
 
 def test_a_second_large_component_is_told_with_its_volume(scene):

@@ -213,7 +213,7 @@ def test_a_study_whose_workers_die_of_it_fails_in_one_line(cohort, tmp_path, das
         kill_one_at_work(output)
     (outcome,) = ended.result()
     assert outcome.status == "failed" and outcome.error.isprintable()
-    assert outcome.error.startswith(f"{cohort[0] / '0.nii.gz'}: 1 workers died of it")
+    assert outcome.error.startswith(f"{cohort[0] / '0.nii.gz'}: 1 workers died on it")
 
 
 def test_workers_of_a_scheduler_elsewhere_do_the_same(cohort, tmp_path, elsewhere):

@@ -112,7 +112,7 @@ def test_memory_that_is_not_enough_is_told_in_words(error, says, cts, tmp_path, 
 
     computing(monkeypatch, compute)
     (outcome,) = segment(cts / "a.nii.gz", tmp_path / "out")
-    assert outcome.error.startswith(f"{cts / 'a.nii.gz'}: there is not enough memory") and says in outcome.error
+    assert outcome.error.startswith(f"{cts / 'a.nii.gz'}: not enough memory") and says in outcome.error
     assert not (tmp_path / "out").exists()
 
 
@@ -220,7 +220,7 @@ def test_a_signal_while_libraries_are_loaded_is_one_line(number, library, cts, t
     process.send_signal(number)
     printed, errors = process.communicate(timeout=300)
     assert (process.returncode, printed) == (130, "")
-    assert errors == "interrupted: what is complete stays, --resume does the rest\n"
+    assert errors == "interrupted: complete studies are kept, --resume does the rest\n"
     assert not (tmp_path / "out").exists()
 
 
@@ -231,6 +231,6 @@ def test_a_signal_whose_exception_was_lost_still_ends_the_run(cts, tmp_path, mon
 
     computing(monkeypatch, compute)
     assert main(["segment", str(cts), "-o", str(tmp_path / "out"), "--quiet"]) == 130
-    assert capsys.readouterr().err == "interrupted: what is complete stays, --resume does the rest\n"
+    assert capsys.readouterr().err == "interrupted: complete studies are kept, --resume does the rest\n"
     assert len(list((tmp_path / "out").glob("*/manifest.json"))) < 4 and debris(tmp_path / "out") == []
     INTERRUPTED.clear()

@@ -98,7 +98,7 @@ def test_what_is_not_ours_is_passed_over_with_a_note(twins, tmp_path, caplog):
     (outcome,) = segment(twins[0], output, fast=True)
     assert (outcome.name, outcome.status) == ("a_x", "done") and list(rows(output)) == ["a_x"]
     for name, manifest in foreign.items():
-        assert [line for line in caplog.messages if line.startswith(f"{output / name}: no result of ravnet segment")]
+        assert [line for line in caplog.messages if line.startswith(f"{output / name}: not a result of ravnet segment")]
         assert (output / name / "manifest.json").read_text() == manifest
 
 

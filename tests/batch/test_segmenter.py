@@ -97,7 +97,7 @@ def test_threads_share_one_and_get_the_same(folder, segmenter, expected):
         ((np.zeros((8, 8), np.int16), np.eye(4)), CTError, "^image: shape .8, 8. is not a volume"),
         ((np.zeros((8, 8, 8), complex), np.eye(4)), CTError, "^image: complex128 voxels are not HU"),
         ((np.zeros((8, 8, 8)), np.eye(3)), CTError, "^image: an affine of shape .3, 3.: give 4 x 4"),
-        (np.zeros((8, 8, 8)), TypeError, "ndarray is no CT: give a path, a nibabel or SimpleITK image"),
+        (np.zeros((8, 8, 8)), TypeError, "ndarray is not a CT: give a path, a nibabel or SimpleITK image"),
         ("nowhere.nii.gz", CTError, "nowhere.nii.gz: no such file"),
     ],
 )

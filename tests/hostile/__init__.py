@@ -6,35 +6,58 @@
 from . import archives, dicoms, folders, images, nrrd, paths, pixels, stored_voxels, uids
 from .case import Case
 
-CASES: tuple[Case, ...] = (
-    *images.CASES,
-    *nrrd.CASES,
-    *stored_voxels.CASES,
-    *dicoms.CASES,
-    *uids.CASES,
-    *pixels.CASES,
-    *folders.CASES,
-    *archives.CASES,
-    *paths.CASES,
-)
+SECTIONS: dict[str, tuple[Case, ...]] = {
+    "NIfTI": tuple(images.CASES),
+    "NRRD and MetaImage": (*nrrd.CASES, *stored_voxels.CASES),
+    "DICOM": (*dicoms.CASES, *uids.CASES, *pixels.CASES, *folders.CASES),
+    "Zip": tuple(archives.CASES),
+    "Paths, folders and lists": tuple(paths.CASES),
+}
+CASES: tuple[Case, ...] = tuple(case for cases in SECTIONS.values() for case in cases)
 assert len({case.name for case in CASES}) == len(CASES)
 
 HEAD = """# Malformed and hostile input
 
-What becomes of each, by the tests (`tests/hostile`, which writes this table: `cd tests; python -m hostile`). Refused is
-one line with these words, nothing written, memory bounded, and the rest of a folder still read; read gives the right
-voxels in the right place, with this note where there is one. Doubted is read, but the place, which the header does not
-tell, may be wrong: the verdict is `review` or `reject`, and these words are a reason of it.
+| outcome | meaning |
+|---|---|
+| read | The right voxels in the right place. A note says what was changed. |
+| doubted | Read, but axes or spacing may be wrong. The verdict is at least `review`, with these words as a reason. |
+| refused | One line with these words. Nothing is written, memory stays bounded, the rest of a folder is read. |
 
-| | input | outcome |
-|--:|---|---|
+The usual refusals:
+
+| words | what to do |
+|---|---|
+| not HU, soft tissue, mask, normalised | Give a CT in HU: no MR, PET or mask, not normalised, rescaled once. |
+| cannot be read, truncated, damaged | Copy or export the file again. |
+| a gap, unevenly spaced, missing | Fetch the missing slices. |
+| doubled | Give one series, one phase. |
+| more than one, off one line | Give the slices of one reconstruction. |
+| degrees off a right angle | The gantry was tilted: resample the CT to an upright grid first. |
+| enhanced multiframe | Convert it to one file a slice (dcm4che's `emf2sf`). |
+| mm is not within | The header's spacing is wrong, or its unit is not mm. |
+| no orientation, identity | Look at left and right of the mask, and convert the CT from its DICOM again. |
+
+Below is every input that the tests make: first what is read, then what is refused. To write this page anew:
+`cd tests; python -m hostile`.
 """
+PREFIXES = ("NIfTI with ", "NIfTI ", "DICOM folder with ", "DICOM folder ", "DICOM ", "zip ")
 
 
 def table() -> str:
-    """The table as Markdown."""
-    rows = (
-        f"| {number} | {case.name} | {case.outcome}{': ' if case.says else ''}{case.says} |\n"
-        for number, case in enumerate(CASES, 1)
-    )
-    return HEAD + "".join(rows)
+    """The page as Markdown: two tables for each section, with a row for the inputs that end in the same words."""
+    page = HEAD
+    for section, cases in SECTIONS.items():
+        read, refused = [case for case in cases if not case.refused], [case for case in cases if case.refused]
+        page += f"\n## {section}\n" + _rows("note", read) + _rows("refused with", refused)
+    return page
+
+
+def _rows(title: str, cases: list[Case]) -> str:
+    rows: dict[str, list[str]] = {}
+    for case in cases:
+        words = f"doubted: {case.says}" if case.doubted else case.says.strip() or "none"
+        name = next((case.name.removeprefix(prefix) for prefix in PREFIXES if case.name.startswith(prefix)), case.name)
+        rows.setdefault(words, []).append(name)
+    table = "".join(f"| {words} | {'; '.join(names)} |\n" for words, names in rows.items())
+    return f"\n| {title} | input |\n|---|---|\n{table}"

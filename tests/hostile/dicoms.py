@@ -85,12 +85,12 @@ for what, says, change in (
     refused(f"DICOM folder with {what}", says)(lambda folder, change=change: series(folder, change)[0].parent)
 
 for what, note, change, changed in (
-    ("numbers against the slices' order", "", lambda z, ds: None, False),
+    ("instance numbers against the slices' order", "", lambda z, ds: None, False),
     ("slices 0.03 mm out of place", "", positions(lambda z: (0, 0, 0.03 * (z % 2))), False),
     ("a tilt of 0.3 degrees", "straightened by 0.3 degrees", tilted(0.3), True),
     ("another rescale slope in one slice", "", lambda z, ds: halved(ds) if z == 5 else None, True),
     ("PixelPaddingValue", "20 voxels of padding", lambda z, ds: padded(ds) if z == 5 else None, True),
-    ("numbers that no slice lacks but one", "", some(5, InstanceNumber=None), False),
+    ("one slice without InstanceNumber", "", some(5, InstanceNumber=None), False),
     ("a patient's name of control characters", "", some(None, PatientName="\x1b[2J\nx^y"), False),
     ("images marked as compressed with loss", "compressed with loss", some(None, LossyImageCompression="01"), False),
 ):  # fmt: skip

@@ -59,7 +59,7 @@ def _(folder):
     return files[0].parent
 
 
-@refused("DICOM slice that calls itself a JPEG and is none", "damaged or truncated pixels")
+@refused("DICOM slice that claims to be JPEG and is not", "damaged or truncated pixels")
 def _(folder):
     files = series(folder)
     compress(files[5], "JPEGLosslessProcess14_1")

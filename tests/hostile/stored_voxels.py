@@ -79,7 +79,7 @@ for what, make in (
     read(f".mha {what}")(make)
 
 for what, says, make in (
-    ("of random bytes that calls itself compressed", "damaged", lambda f: metaimage(f, VOXELS, PACKED)),
+    ("of random bytes that claims to be compressed", "damaged", lambda f: metaimage(f, VOXELS, PACKED)),
     ("whose stream holds a slice less", "damaged", lambda f: metaimage(f, zlib.compress(SHORT), PACKED)),
     ("whose stream holds more", "damaged", lambda f: metaimage(f, zlib.compress(VOXELS + bytes(9)), PACKED)),
     ("whose checksum is wrong", "damaged", lambda f: metaimage(f, zlib.compress(VOXELS)[:-4] + bytes(4), PACKED)),

@@ -15,8 +15,8 @@ EMPTY = dict.fromkeys(("SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "Ser
 
 for what, change in (
     ("UIDs emptied by an anonymiser", some(None, **EMPTY, SeriesNumber=None)),
-    ("UIDs taken out by an anonymiser", some(None, **dict.fromkeys(EMPTY))),
-    ("a series number and an acquisition number that are none", some(None, SeriesNumber="", AcquisitionNumber="")),
+    ("UIDs removed by an anonymiser", some(None, **dict.fromkeys(EMPTY))),
+    ("series and acquisition numbers that are no numbers", some(None, SeriesNumber="", AcquisitionNumber="")),
 ):
     read(f"DICOM folder with {what}")(lambda folder, change=change: series(folder, change)[0].parent)
 

@@ -261,7 +261,7 @@ def test_an_ircadb_volume_with_an_identity_affine_gets_its_spacing_back(name, ca
 )
 def test_an_identity_affine_of_unknown_spacing_is_refused(name, depth):
     volume = scan(empty_volume(depth), torch.eye(4), name)
-    with pytest.raises(DataError, match=f"{name.removesuffix('.nii')}: an identity affine .* Leave it out"):
+    with pytest.raises(DataError, match=f"{name.removesuffix('.nii')}: an identity affine .* Remove the scan"):
         repair(volume, volume.clone())
 
 

@@ -177,7 +177,7 @@ def test_the_training_of_another_network_is_not_resumed(tmp_path, caplog):
     for size in (2, 3):
         trainer = count_steps(2, 3, [Resume(tmp_path / "resume.pt", {"network": torch.nn.Linear(size, 1)})])
         assert trainer.state.epoch == 2
-    assert said(caplog) == [f"{tmp_path / 'resume.pt'} is of a training that began with other weights: not resumed"]
+    assert said(caplog) == [f"{tmp_path / 'resume.pt'} is of a training with other first weights: not resumed"]
     assert torch.load(tmp_path / "resume.pt", weights_only=True)["network"]["weight"].shape == (1, 3)
 
 

@@ -1,4 +1,4 @@
-"""What a mask is worth: its measures, what can be observed without a truth, and the verdict."""
+"""Measures of a mask, observations about its quality, and the verdict."""
 
 from .judge import Limits, Verdict, judge
 from .measures import body_surface_m2, measure

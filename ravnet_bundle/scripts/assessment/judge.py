@@ -1,8 +1,8 @@
-"""Whether a mask can be trusted: what was observed against its limits, and the reasons in words.
+"""The verdict: observations compared with limits, and the reasons in words.
 
-Two kinds of limits. What anatomy and physics say stands here. How sure of itself the network usually is depends on its
-weights and on the grid that it sees: those limits are derived from scans with a known truth, by
-`python benchmarks/verdict.py DATA --write`, and lie beside the weights in `models/verdict.json`.
+Limits of anatomy and physics are in this module. How sure the network usually is depends on weights and grid:
+`python benchmarks/verdict.py DATA --write` derives these limits from scans with a known truth, into
+`models/verdict.json`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from ..inference.provenance import BUNDLE
 
 LIMITS = BUNDLE / "models" / "verdict.json"
 DERIVED = "derived"  # this limit is in the file
-NO_LIVER_ML = 50.0  # less is no liver, and no tip of one that would be worth a number
+NO_LIVER_ML = 50.0  # less is no liver, or a useless tip of one
 
 
 class Verdict(NamedTuple):
@@ -28,7 +28,7 @@ class Verdict(NamedTuple):
 
 
 class Check(NamedTuple):
-    """An observation's limits, what to say below the lower and above the upper one, and from where on to reject."""
+    """An observation's limits, the texts below and above them, and the limit for "reject"."""
 
     name: str
     low: float | str | None
@@ -38,9 +38,9 @@ class Check(NamedTuple):
     reject_below: float | None = None
 
 
-# Volume: 1504 +- 356 ml in healthy adults, and twice as much in disease. HU: steatosis at the one end, the arterial and
-# portal venous phase at the other; SD of vessels, tumours and thin slices' noise. Noise: what remains on the network's
-# grid; the training adds up to 12 % of the window.
+# Volume: 1504 +- 356 ml in healthy adults, twice that in disease. HU: from steatosis to the arterial and portal venous
+# phase; SD from vessels, tumours and the noise of thin slices. Noise on the network's grid: the training adds up to
+# 12 % of the window.
 CHECKS = (
     Check(
         "volume_ml", 500.0, 3500.0,
@@ -62,32 +62,32 @@ CHECKS = (
           "situs inversus or the wrong organ."),
     Check("liver_front_of_middle_percent", DERIVED, None, "The liver lies far back in the body: a scan turned front to "
           "back, or the wrong organ."),
-    Check("parts_apart_percent", None, 3.0, "", "Other parts, {value:.0f} % of the liver's volume, were taken for "
-          "liver and left out, one of {largest:.0f} ml."),
+    Check("parts_apart_percent", None, 3.0, "", "Separate parts, {value:.0f} % of the liver's volume, were marked "
+          "as liver and left out, the largest of {largest:.0f} ml."),
     Check("noise_percent_of_window", None, 10.0, "", "The scan is noisy: {value:.1f} % of the window's width, "
           "usually under {high:.1f} %."),
     Check("expected_dice", DERIVED, None, "The network is unsure: by its own probabilities a Dice of {value:.3f}, "
           "usually over {low:.3f}.", reject_below=0.8),
     Check("border_width_mm", None, DERIVED, "", "The liver's border is vague: {value:.1f} mm wide, usually under "
           "{high:.1f} mm."),
-    Check("repeat_dice", DERIVED, None, "A second look at {slices} slices, slightly smaller, agrees poorly: Dice "
+    Check("repeat_dice", DERIVED, None, "A second pass over {slices} slightly smaller slices agrees poorly: Dice "
           "{value:.3f}, usually over {low:.3f}.", reject_below=0.7),
     Check("area_step_percent", None, DERIVED, "", "The liver's area jumps from slice to slice, by {value:.0f} % of the "
           "greatest, usually under {high:.0f} %."),
-    Check("changed_by_3d_percent", None, DERIVED, "", "The three-dimensional steps changed much: {value:.1f} % of the "
-          "liver, usually under {high:.1f} %."),
+    Check("changed_by_3d_percent", None, DERIVED, "", "The three-dimensional steps changed much of the mask: "
+          "{value:.1f} % of the liver, usually under {high:.1f} %."),
 )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one network's answers are judged by.
+    """The limits for one network.
 
     Attributes:
-        weights: sha256 of the weights that these limits belong to.
-        grid: `pixel_size`, `slice_step` and `slab` of the grid that they belong to, mm.
-        temperature: by which the network's logits are divided before its probabilities are believed.
-        bounds: name of an observation -> its lowest and highest usual value, `None` where there is no limit.
+        weights: sha256 of the weights.
+        grid: `pixel_size`, `slice_step` and `slab` of the grid, mm.
+        temperature: divisor of the network's logits that calibrates its probabilities.
+        bounds: name of an observation -> its lowest and highest usual value, `None` for no limit.
     """
 
     weights: str
@@ -103,7 +103,7 @@ class Limits:
         path.write_text(json.dumps(asdict(self), indent=2) + "\n")
 
     def doubts(self, weights: str, grid: Mapping[str, float]) -> list[str]:
-        """Why these limits may not hold for a mask; empty where they were derived for its weights and its grid."""
+        """Why these limits may not hold for a mask; empty if they belong to its weights and grid."""
         other = [what for what, same in (("weights", weights == self.weights), ("grid", grid == self.grid)) if not same]
         if not other:
             return []
@@ -111,7 +111,7 @@ class Limits:
 
 
 def judge(observed: Mapping[str, Any], limits: Limits, doubts: Iterable[str] = ()) -> Verdict:
-    """What `observe` saw, against its limits; doubts, about the CT or the limits, are reasons for a review."""
+    """The verdict on the values of `observe`; each doubt, about the CT or the limits, is a reason for a review."""
     volume, reasons = observed["volume_ml"], list(doubts)
     if volume < NO_LIVER_ML:
         return Verdict("reject", (*reasons, f"No liver was found ({volume:.0f} ml). Is it in the scan?"))

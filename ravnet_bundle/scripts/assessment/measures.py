@@ -1,4 +1,4 @@
-"""Numbers of a liver in its CT: volume, HU, extents, and what its volume means for a body of known size."""
+"""Measures of a liver: volume, HU, extents, and its volume in relation to the body's size."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ import numpy as np
 
 from ..geometry import Box, bounding_box, eroded, spacing_of
 
-PADDING = -1024.0  # HU at or below it is no measurement: what scanners and readers put where nothing was seen
-CUT_CM2 = 1.0  # a smaller face at the border of the view hides a tip of less than a millilitre
-MARGIN_MM = 5.0  # HU are taken this far inside: clear of partial volume, breathing and the network's own border
-LEAST_VOXELS = 1000  # fewer inside the margin say little about a liver: the margin is halved
+PADDING = -1024.0  # HU at or below it are no measurement: outside the field of view
+CUT_CM2 = 1.0  # a smaller face at the border of the view hides less than a millilitre
+MARGIN_MM = 5.0  # HU are taken this far inside, without partial volume, breathing and errors of the border
+LEAST_VOXELS = 1000  # with fewer voxels inside, the margin is halved
 PERCENTILES = (5, 25, 75, 95)
-ENHANCED_HU = 85.0  # native livers: 55 +- 10 HU; iron and amiodarone aside, three SD above is contrast agent
+ENHANCED_HU = 85.0  # native livers: 55 +- 10 HU; three SD above is contrast agent, except with iron or amiodarone
 STEATOSIS_HU = 40.0  # native, below: moderate or severe steatosis is likely (Boyce et al., AJR 2010;194:623)
 SIDES = {"L": "left", "R": "right", "P": "posterior", "A": "anterior", "I": "inferior", "S": "superior"}
 OPPOSITE = dict(zip("LRPAIS", "RLAPSI"))
@@ -34,32 +34,32 @@ def measure(
     weight_kg: float | None = None,
     bsa_m2: float | None = None,
 ) -> dict[str, Any]:
-    """All numbers, flat and JSON-ready; the same keys for every study, `None` where a number is not known.
+    """All measures, flat and JSON-ready; the same keys for every study, `None` if unknown.
 
-    - `volume_ml`, and `volume_uncertainty_ml`: one standard deviation by the grid's resolution alone (see `_volume`).
-    - `partial`: whether the field of view cuts the liver, with `cut_sides` and `cut_area_cm2`; the volume is then that
-      of what is in view, and no percentage is made of it.
+    - `volume_uncertainty_ml`: one standard deviation from the grid's resolution alone (see `_volume`).
+    - `partial`: whether the field of view cuts the liver, with `cut_sides` and `cut_area_cm2`. The volume is then what
+      is in view, and percentages of it are left out.
     - `extent_*_mm`: of the box around the mask, along the body's axes.
-    - `hu_*`: of the voxels `hu_margin_mm` inside the mask. `hu_saturated_percent` of them lie at the highest or lowest
-      value of the whole scan: where a scan was stored through a window, mean, SD and percentiles are then biased.
-    - `contrast_guess`: "enhanced" where the liver is brighter than native livers are. A darker one may be native,
-      arterial or fatty: no guess.
-    - `steatosis_hint`: only of scans known to be native: whether the median lies below 40 HU.
-    - `standard_*_ml`, with the body's surface: Urata et al. (Hepatology 1995;21:1317), 706.2 BSA + 2.4, and Vauthey et
-      al. (Liver Transpl 2002;8:233), -794.41 + 1267.28 BSA. `remnant_*_ml` is the least liver that a resection should
-      leave (25 % of Vauthey's volume, 30 % after chemotherapy, 40 % in cirrhosis), `remnant_*_percent` its part of the
-      measured volume: tumours are part of that, and a resection's plan is not made here.
+    - `hu_*`: of the voxels `hu_margin_mm` inside the mask. `hu_saturated_percent` of them have the highest or lowest
+      value of the scan: if it was stored through a window, mean, SD and percentiles are biased.
+    - `contrast_guess`: "enhanced" if the liver is brighter than native livers; a darker one may be native, arterial or
+      fatty.
+    - `steatosis_hint`: whether the median is below 40 HU; only for scans known to be native.
+    - `standard_*_ml`, from the body surface area: Urata et al. (Hepatology 1995;21:1317), 706.2 BSA + 2.4, and Vauthey
+      et al. (Liver Transpl 2002;8:233), -794.41 + 1267.28 BSA. `remnant_*_ml` is the least liver that a resection
+      should leave (25 % of Vauthey's volume, 30 % after chemotherapy, 40 % in cirrhosis). `remnant_*_percent` is its
+      part of the measured volume, which includes tumours.
 
     Args:
         hu: (X, Y, Z), HU before any window; any real type, never copied as a whole.
         mask: (X, Y, Z), liver > 0.
         affine: (4, 4), voxels to RAS millimetres; may be oblique.
-        native: whether the scan is without contrast agent, if that is known (a DICOM header, the user).
+        native: whether the scan has no contrast agent, if known.
         height_cm, weight_kg: of the patient; both, or neither.
-        bsa_m2: the body's surface; without it that of height and weight (Mosteller, N Engl J Med 1987;317:1098).
+        bsa_m2: body surface area; by default from height and weight (Mosteller, N Engl J Med 1987;317:1098).
 
     Raises:
-        ValueError: shapes that differ; a height without a weight; no plausible surface.
+        ValueError: different shapes; a height without a weight; an implausible body surface area.
     """
     if hu.shape != mask.shape:
         raise ValueError(f"the CT has shape {hu.shape} and the mask {mask.shape}: they must be on one grid.")
@@ -81,20 +81,20 @@ def measure(
 def body_surface_m2(
     height_cm: float | None = None, weight_kg: float | None = None, bsa_m2: float | None = None
 ) -> float | None:
-    """The body's surface: as given, or by Mosteller's formula, sqrt(cm kg / 3600); `None` where nothing is known.
+    """Body surface area: as given, or by Mosteller's formula, sqrt(cm kg / 3600); `None` if nothing is known.
 
     Raises:
-        ValueError: a height without a weight, or numbers that are no patient's.
+        ValueError: a height without a weight, or implausible numbers.
     """
     if (height_cm is None) != (weight_kg is None):
-        raise ValueError("the body's surface needs both height and weight, or give it itself.")
+        raise ValueError("give both height and weight, or the body surface area.")
     if height_cm is not None and weight_kg is not None:
         if not (30 <= height_cm <= 250 and 1 <= weight_kg <= 400):
-            raise ValueError(f"height {height_cm:g} cm and weight {weight_kg:g} kg are no patient's: give cm and kg.")
+            raise ValueError(f"height {height_cm:g} cm and weight {weight_kg:g} kg are implausible: give cm and kg.")
         if bsa_m2 is None:
             bsa_m2 = math.sqrt(height_cm * weight_kg / 3600)
     if bsa_m2 is not None and not 0.1 <= bsa_m2 <= 4:
-        raise ValueError(f"a body surface of {bsa_m2:g} m2 is no patient's: give it in m2.")
+        raise ValueError(f"a body surface of {bsa_m2:g} m2 is implausible: give it in m2.")
     return bsa_m2
 
 
@@ -106,13 +106,12 @@ def standard_volumes_ml(bsa_m2: float) -> dict[str, float]:
 def _volume(inside: np.ndarray, spacing: np.ndarray) -> tuple[float, float]:
     """Volume and its standard uncertainty in ml, both from voxels alone.
 
-    A voxel says of the border that it lies somewhere between two neighbours' centres. Across a border with normal n
-    that is a layer of thickness sum_a |n_a| d_a, d the spacing; over the whole surface, the integral of |n_a| is the
-    area of the mask's own faces across axis a (Cauchy), F_a v / d_a for F_a faces and voxels of volume v. So the
-    layer's volume is v F, F the faces of all axes: no mesh is needed, and anisotropy is dealt with. The border is
-    uniformly distributed in its layer, and whoever drew it may have been on the same side all along: the standard
-    deviation is v F / sqrt(12). (Independent errors would average out to far less.)
-    Faces at the border of the view are no border of the liver. What readers and networks add is not in this number.
+    The border lies somewhere between the centres of neighbouring voxels. For a border with normal n this is a layer of
+    thickness sum_a |n_a| d_a, with spacing d. Over the whole surface the integral of |n_a| is the area of the mask's
+    faces across axis a (Cauchy): F_a v / d_a for F_a faces and voxels of volume v. So the layer's volume is v F, with F
+    the faces of all axes. The border is uniformly distributed in its layer, and may be on the same side everywhere: the
+    standard deviation is v F / sqrt(12). Independent errors would give far less. Faces at the border of the view do not
+    count. Errors of readers and networks are not included.
     """
     voxel = float(np.prod(spacing)) / 1000
     faces = sum(int(np.count_nonzero(np.diff(inside, axis=axis))) for axis in range(3))
@@ -120,7 +119,7 @@ def _volume(inside: np.ndarray, spacing: np.ndarray) -> tuple[float, float]:
 
 
 def _cut(inside: np.ndarray, seen: np.ndarray, box: Box, shape: tuple[int, ...], affine: np.ndarray) -> dict[str, Any]:
-    """Where the liver touches the border of the grid or padding within it (a round field of view, empty slices)."""
+    """Where the liver touches the grid's border, or padding inside it (a round field of view, empty slices)."""
     spacing, codes = spacing_of(affine), nib.aff2axcodes(affine)
     areas = dict.fromkeys(SIDES.values(), 0.0)
     for axis in range(3):
@@ -138,12 +137,12 @@ def _cut(inside: np.ndarray, seen: np.ndarray, box: Box, shape: tuple[int, ...],
 
 
 def _extents(inside: np.ndarray, box: Box, affine: np.ndarray) -> dict[str, float | None]:
-    """The sides of the box around all voxels, corners included, along the body's axes."""
+    """The sides of the box around all voxels, along the body's axes."""
     columns = inside.any(axis=2)
     if not columns.any():
         return {f"extent_{name}_mm": None for name in EXTENTS}
     i, j = np.nonzero(columns)
-    ends = inside[i, j]  # a linear function is greatest at a column's end: no other voxel needs a look
+    ends = inside[i, j]  # a linear function is greatest at a column's end
     first, last = ends.argmax(axis=1), inside.shape[2] - 1 - ends[:, ::-1].argmax(axis=1)
     points = np.concatenate([np.stack([i, j, k], axis=1) for k in (first, last)])
     world = points @ np.asarray(affine)[:3, :3].T
@@ -179,7 +178,7 @@ def _for_the_body(volume: float | None, surface: float | None) -> dict[str, floa
     standard = standard_volumes_ml(surface) if surface is not None else {"urata": None, "vauthey": None}
     result: dict[str, float | None] = {"bsa_m2": surface}
     for name, ml in standard.items():
-        ml = ml if ml is None or ml > 0 else None  # Vauthey's line crosses 0 at 0.63 m2: it is for adults
+        ml = ml if ml is None or ml > 0 else None  # Vauthey's formula is for adults; below 0.63 m2 it is negative
         result[f"standard_{name}_ml"] = ml
         result[f"volume_of_{name}_percent"] = 100 * volume / ml if volume and ml else None
     for name, percent in REMNANTS.items():

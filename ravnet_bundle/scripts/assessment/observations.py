@@ -1,4 +1,4 @@
-"""What can be observed of a mask without its truth."""
+"""Observations about a mask's quality, without its truth."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from ..geometry import Box, axial_axis, bounding_box, components, spacing_of
 Predict = Callable[[np.ndarray, Sequence[int]], np.ndarray]
 
 FOUND = 0.5  # probability from which a voxel is liver
-FAINT = 0.05  # probability below which a voxel is left out of all sums: they do not grow with the field of view
-SOFT_TISSUE = 0.05  # of the network's input, 0..1: what is darker is fat or air
-JUMP_MM = 8.0  # how far to both sides a slice's area is compared
-SECOND_LOOK = (0.85, 3.3, -2.7)  # the second pass sees slices smaller by this factor, and moved by so many pixels
+FAINT = 0.05  # smaller probabilities are left out of all sums, so that these do not grow with the field of view
+SOFT_TISSUE = 0.05  # of the network's input, 0..1; darker is fat or air
+JUMP_MM = 8.0  # a slice's area is compared with those this far on both sides
+SECOND_LOOK = (0.85, 3.3, -2.7)  # the second pass sees slices scaled by this factor and shifted by these pixels
 SECOND_SLICES = 9
-SECOND_MARGIN = 24  # pixels around the mask that it sees of them
-BESIDE = 3  # slices beside the mask that the second pass may see too, beside its slice
+SECOND_MARGIN = 24  # pixels around the mask in these slices
+BESIDE = 3  # slices beside the mask that the second pass may use as neighbours
 
 OBSERVED = (
     *("volume_ml", "cut_sides", "hu_median", "hu_sd", "hu_saturated_percent"),  # of the measures
@@ -39,37 +39,36 @@ def observe(
     predict: Predict | None = None,
     temperature: float = 1.0,
 ) -> dict[str, Any]:
-    """All that the verdict goes by, flat and JSON-ready; `None` where it cannot be observed.
+    """All values for the verdict, flat and JSON-ready; `None` if one cannot be observed.
 
-    The mask is that of `delivered`, which is what the user gets.
+    The mask is that of `delivered`, which the user gets.
 
     - from the measures: volume, HU, saturation, whether and where the view cuts the liver;
-    - `pixel_spacing_mm`, `slice_spacing_mm`: the CT's coarsest spacing within, and its spacing across, axial slices;
-    - `liver_right_of_middle_percent`, `liver_front_of_middle_percent`: how far the liver's centre lies right and in
-      front of the body's, in the slices with liver, of the body's half width and half depth (two SD of soft tissue's
-      coordinates);
-    - `expected_dice`: 2 sum(p m) / (sum(p) + sum(m)) of the network's calibrated probabilities p and the mask m, the
-      Dice that p expects of m. It falls with uncertainty anywhere, and where the mask is not what the network found.
-      `uncalibrated_expected_dice` is that of the probabilities as they are;
-    - `border_width_mm`: the volume of uncertainty, the integral of 4 p (1 - p), over the area of the mask's sides;
-    - `changed_by_3d_percent`: of the mask's volume, what the three-dimensional steps added and took away, but for
-    - `parts_apart_percent`: of the mask's volume, components that the network found apart, and that were left out;
-      `largest_part_apart_ml`: the largest one;
-    - `area_step_percent`: of the largest slice's area, how far one at most deviates from the median of those around;
-    - `noise_percent_of_window`: of the window, the noise within the mask against a mean over 3 x 3 pixels, robust;
-    - `repeat_dice`: between the mask in `repeat_slices` slices and what a second pass finds there, the slices
-      scaled and shifted.
+    - `pixel_spacing_mm`, `slice_spacing_mm`: the CT's coarsest spacing in axial slices, and between them;
+    - `liver_right_of_middle_percent`, `liver_front_of_middle_percent`: distance of the liver's centre to the right and
+      to the front of the body's, in slices with liver, in percent of the body's half width and half depth (two SD of
+      the coordinates of soft tissue);
+    - `expected_dice`: 2 sum(p m) / (sum(p) + sum(m)) of the network's calibrated probabilities p and the mask m. It
+      falls with uncertainty, and if the mask differs from the network's. `uncalibrated_expected_dice`: not calibrated;
+    - `border_width_mm`: the integral of 4 p (1 - p) over the volume, divided by the area of the mask's sides;
+    - `changed_by_3d_percent`: what the three-dimensional steps added and removed, without the parts apart, in percent
+      of the mask's volume;
+    - `parts_apart_percent`: separate components of the network's answer that were left out, in percent of the mask's
+      volume; `largest_part_apart_ml`: the largest one;
+    - `area_step_percent`: largest deviation of a slice's area from the median around it, in percent of the largest;
+    - `noise_percent_of_window`: robust SD of the difference from a mean over 3 x 3 pixels, inside the mask;
+    - `repeat_dice`: Dice of the mask and a second pass over `repeat_slices` scaled and shifted slices.
 
     Args:
         measures: of `measures.measure`.
         affine: of the CT, (4, 4).
-        image: what the network saw, (X', Y', Z') in 0..1, axes towards R, A, S.
-        answer: its probabilities, on the same grid.
-        delivered: these after the three-dimensional steps.
+        image: the network's input, (X', Y', Z') in 0..1, axes towards R, A, S.
+        answer: the network's probabilities, on the same grid.
+        delivered: the same after the three-dimensional steps.
         network_affine: of that grid.
-        predict: the network's probabilities for slices of such an image, (X', Y', Z') and n indices -> (X', Y', n),
-            both float32; without it no second pass.
-        temperature: by which logits are divided to calibrate them (Guo et al., ICML 2017).
+        predict: the network's probabilities for n slices of such an image, (X', Y', Z') and n indices -> (X', Y', n),
+            both float32; without it there is no second pass.
+        temperature: divisor of the logits that calibrates them (Guo et al., ICML 2017).
     """
     result: dict[str, Any] = dict.fromkeys(OBSERVED) | {name: measures[name] for name in OBSERVED[:5]}
     spacing, axial = spacing_of(affine), axial_axis(affine)
@@ -98,7 +97,7 @@ def observe(
 
 
 def calibrated(probability: np.ndarray, temperature: float) -> np.ndarray:
-    """Probabilities whose logits were divided by a temperature: above 1 they are less sure."""
+    """Probabilities with their logits divided by a temperature; above 1 they are less sure."""
     if temperature == 1:
         return probability
     p = np.clip(probability.astype(np.float32), 1e-6, 1 - 1e-6)
@@ -107,14 +106,14 @@ def calibrated(probability: np.ndarray, temperature: float) -> np.ndarray:
 
 
 def expected_dice(p: np.ndarray, mask: np.ndarray) -> float:
-    """The Dice of a mask that probabilities on its grid expect."""
+    """The Dice of a mask that is expected from probabilities on its grid."""
     p = np.where(p < FAINT, 0, p)
     both = float(p.sum(dtype=np.float64)) + int(np.count_nonzero(mask))
     return 2 * float(p[mask].sum(dtype=np.float64)) / both
 
 
 def _parts(found: np.ndarray, mask: np.ndarray) -> tuple[list[int], np.ndarray]:
-    """The sizes of what was found apart from the mask, in voxels, and what was found and touches it."""
+    """Sizes, in voxels, of the components that do not touch the mask; and `found` without them."""
     parts, sizes = components(found)
     apart = np.ones(len(sizes), bool)
     apart[np.unique(parts[mask])] = apart[0] = False
@@ -122,7 +121,7 @@ def _parts(found: np.ndarray, mask: np.ndarray) -> tuple[list[int], np.ndarray]:
 
 
 def _side_area(mask: np.ndarray, mm: np.ndarray) -> float:
-    """Area of the surface in mm2, without tops and bottoms: an outline is pi / 4 of its pixels' edges (Crofton)."""
+    """Area of the surface in mm2, without top and bottom: an outline is pi / 4 of its pixels' edges (Crofton)."""
     padded = np.pad(mask, ((1, 1), (1, 1), (0, 0)))
     edges = sum(np.count_nonzero(np.diff(padded, axis=axis)) * mm[1 - axis] for axis in (0, 1))
     return float(np.pi / 4 * edges * mm[2])
@@ -136,9 +135,9 @@ def _jump(mask: np.ndarray, slice_mm: float) -> float:
 
 
 def _noise(image: np.ndarray, mask: np.ndarray) -> float | None:
-    """Robust SD of what differs from the mean of 3 x 3 pixels, of pixels well inside, in percent of the window."""
+    """Robust SD of the difference from the mean of 3 x 3 pixels, inside the mask, in percent of the window."""
     residuals = []
-    for z in range(mask.shape[2]):  # slice by slice: no further volume is needed
+    for z in range(mask.shape[2]):  # slice by slice, to save memory
         x, inner = image[..., z].astype(np.float32), binary_erosion(mask[..., z], np.ones((3, 3)))
         residuals.append((x - uniform_filter(x, 3))[inner])
     values = np.concatenate(residuals)
@@ -165,7 +164,7 @@ def _place(image: np.ndarray, mask: np.ndarray, box: Box) -> dict[str, float | N
 def _second_look(
     image: np.ndarray, delivered: np.ndarray, mask: np.ndarray, box: Box, predict: Predict
 ) -> dict[str, Any]:
-    """Dice of the mask and a second pass in slices spread evenly over the mask's height."""
+    """Dice of the mask and a second pass, in slices spread evenly over the mask's height."""
     zs = np.flatnonzero(mask.any(axis=(0, 1))) + box[2].start
     zs = zs[np.unique(np.linspace(0, len(zs) - 1, min(len(zs), SECOND_SLICES)).round().astype(int))]
     x, y, _ = bounding_box(delivered >= FOUND, SECOND_MARGIN) or box

@@ -1,5 +1,4 @@
-"""Studies in, results out: one or many, resumable, in one process or in many.
+"""Many studies, resumable, in one process or many.
 
-`Run` does the studies of one process, which shares them by claims with others; `team` hands studies to the workers of a
-Dask cluster.
+`Run` does the studies of one process, which shares them with others by claims. `team` gives studies to Dask workers.
 """

@@ -1,4 +1,4 @@
-"""Work shared between processes that know nothing of each other: each piece is claimed by a lock file."""
+"""Work shared by independent processes: each claims a study by a lock file."""
 
 from __future__ import annotations
 
@@ -9,28 +9,27 @@ from pathlib import Path
 
 from .locks import lock
 
-CHANCES = 1000  # to make a lock file in a folder that other processes, having nothing in it, may be removing
+CHANCES = 1000  # tries, because another process may delete the empty folder between mkdir and open
 
 
 class Claim:
     """An exclusive lock on `.NAME.lock` in a folder, which ends with its process, even by kill -9.
 
-    The lock (flock) is the system's: nothing goes stale, and a lock file that a kill left behind is taken over by the
-    next claim. On network file systems it works where these support flock (NFS since Linux 2.6.12). The library
-    `filelock` would leave a lock file for each study among the results, and the folder that it made.
+    It is the system's lock (flock): the next claim takes over a lock file that a kill left behind. Network file systems
+    need flock (NFS since Linux 2.6.12). The library `filelock` would leave lock files and folders among the results.
     """
 
     def __init__(self, path: Path, descriptor: int, made: bool):
         self.path = path
         self.descriptor: int | None = descriptor
-        self.made = made  # its folder, which is otherwise somebody's, with an owner and rights of its own
+        self.made = made  # whether the claim made its folder
 
     @classmethod
     @contextmanager
     def alone(cls, folder: Path, name: str) -> Iterator[bool]:
-        """Waits for the claim and holds it within a `with`; yields whether the folder was made for it."""
+        """Waits for the claim and holds it in a `with`; yields whether the folder was made for it."""
         claim = cls.take(folder, name, wait=True)
-        assert claim  # as it waits
+        assert claim  # because it waits
         try:
             yield claim.made
         finally:
@@ -38,7 +37,7 @@ class Claim:
 
     @classmethod
     def take(cls, folder: Path, name: str, wait: bool = False) -> Claim | None:
-        """Claims a name in a folder, which is made if need be; where another process has it, waits or gives `None`."""
+        """Claims a name in a folder (made if missing). If another process has it, waits or returns `None`."""
         path = folder / f".{name}.lock"
         made = False
         while True:
@@ -48,7 +47,7 @@ class Claim:
                 os.close(descriptor)
                 return None
             try:
-                # who had it has removed the file before letting go: a lock on a removed file is none
+                # the last owner removes the file before it unlocks: a lock on a removed file is void
                 if os.path.samestat(os.fstat(descriptor), os.stat(path)):
                     return cls(path, descriptor, made)
             except FileNotFoundError:
@@ -56,7 +55,7 @@ class Claim:
             os.close(descriptor)
 
     def release(self) -> None:
-        """Removes the lock file, its folder too if it made that and it is empty, and lets go; once is enough."""
+        """Unlocks; removes the lock file, and its folder if the claim made it and it is empty. May be called twice."""
         if self.descriptor is None:
             return
         try:
@@ -64,7 +63,7 @@ class Claim:
             os.close(self.descriptor)
         except PermissionError:  # Windows removes no open file
             os.close(self.descriptor)
-            with suppress(OSError):  # another has it
+            with suppress(OSError):  # another process has it
                 self.path.unlink()
         self.descriptor = None
         if self.made:

@@ -1,4 +1,4 @@
-"""The first thing to run: makes two synthetic CTs, segments them as a user would, and says how it went."""
+"""`make demo`: makes two synthetic CTs, segments them, and prints volumes and Dice."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..report import picture
 
 
 def demo(output_dir: str = "demo") -> None:
-    """Segments an abdomen and a pelvis, both phantoms, with the shipped weights; writes masks and a picture of each.
+    """Segments two phantoms, an abdomen and a pelvis, with the shipped weights; writes masks and pictures.
 
     Args:
         output_dir: folder for `ct/` (the phantoms), `truth/`, `mask/` and `abdomen.png`, `pelvis.png`.

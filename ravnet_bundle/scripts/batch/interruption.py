@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, from the command's first moment to its last."""
+"""Ctrl-C and SIGTERM, from the start of the command to its end."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
-INTERRUPTED = threading.Event()  # the exception alone may be lost, in a destructor or in a library
-CODE, LINE = 130, "interrupted: what is complete stays, --resume does the rest"
+INTERRUPTED = threading.Event()  # a destructor or a library may swallow the exception
+CODE, LINE = 130, "interrupted: complete studies are kept, --resume does the rest"
 _loading = threading.Event()
 
 
 def listen() -> None:
-    """From now on a signal sets `INTERRUPTED` and raises `KeyboardInterrupt` in the main thread."""
+    """Makes signals set `INTERRUPTED` and raise `KeyboardInterrupt` in the main thread."""
     INTERRUPTED.clear()
     for number in SIGNALS:
         signal.signal(number, _interrupt)
@@ -23,9 +23,9 @@ def listen() -> None:
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """While libraries are imported, which an exception would leave half done, a signal ends the process at once.
+    """While libraries are imported, a signal ends the process at once: an exception would leave them half imported.
 
-    Nothing may have been begun that needs an end.
+    Nothing that needs cleaning up may have been started.
     """
     _loading.set()
     try:

@@ -1,4 +1,4 @@
-"""The system's lock on an open file, which ends with its process: flock, or on Windows that on the first byte."""
+"""The system's lock on an open file, which ends with its process: flock, or on Windows a lock on the first byte."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ except ImportError:  # Windows
 
 
 def lock(descriptor: int, wait: bool = False, shared: bool = False) -> bool:
-    """Locks an open file, or changes its lock; whether that was done.
+    """Locks an open file, or changes its lock; returns whether it did.
 
     Args:
         descriptor: of a file that is open for reading and writing.
-        wait: until no other process's lock is in the way.
-        shared: others may have such a lock, too. Windows has none: it is not taken there, and nothing is done.
+        wait: wait for other processes' locks.
+        shared: a lock that several processes can hold. Windows has none: nothing is done there.
     """
     if fcntl:
         try:

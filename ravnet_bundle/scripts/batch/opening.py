@@ -1,4 +1,4 @@
-"""The pipeline as the options ask for it, and with it PyTorch and MONAI, imported here and nowhere before."""
+"""Makes the pipeline from the options. PyTorch and MONAI are imported here, and nowhere before."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ if TYPE_CHECKING:
     from ..inference.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
-UNUSED = ("ignite", "matplotlib", "scipy.signal", "tensorboard")  # by what segmenting needs of MONAI
-own_process = False  # whether nothing else in this process can want MONAI whole: so it is in the command
+UNUSED = ("ignite", "matplotlib", "scipy.signal", "tensorboard")  # MONAI imports them; segmentation does not
+own_process = False  # whether only the command uses this process, so that nothing else needs all of MONAI
 
 
 def check_device(device: str | None) -> None:
-    """Raises `ValueError` where there is no such device here."""
+    """Raises `ValueError` if this machine has no such device."""
     if device is not None:
         import torch
 
         try:
             torch.empty(1, device=device)
         except (RuntimeError, AssertionError) as error:
-            raise ValueError(f"device {device}: not here ({str(error).splitlines()[0]}).") from error
+            raise ValueError(f"device {device}: not on this machine ({str(error).splitlines()[0]}).") from error
 
 
 def opened(options: Options) -> Pipeline:
-    """The pipeline, its network and its weights. Raises `ValueError` where the weights are not this network's."""
-    # threads that wait for each other must sleep: counting instead takes four times as long beside other programs
+    """The pipeline with its network and weights. Raises `ValueError` if the weights are of another network."""
+    # waiting threads must sleep: active waiting takes four times as long beside other programs
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     with _quickly():
         from ..inference.pipeline import Pipeline
@@ -48,19 +48,19 @@ def opened(options: Options) -> Pipeline:
         if options.weights is None:
             raise
         logger.debug("weights", exc_info=True)
-        raise ValueError(f"{options.weights}: cannot be loaded into this network: give its weights.") from error
+        raise ValueError(f"{options.weights}: cannot be loaded: give weights of this network.") from error
 
 
 @contextmanager
 def _quickly() -> Iterator[None]:
-    """While MONAI is imported. It takes along each optional library that is installed, which doubles the time.
+    """Halves the time to import MONAI, which imports every optional library that is installed.
 
-    In a process of our own those that segmenting does not use look as if they were not installed.
+    In the command's own process, libraries that segmentation does not use look as if they were not installed.
     """
     hidden = [name for name in UNUSED if name not in sys.modules] if own_process else []
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: Python's mark for "not to be had"
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: Python cannot import it
     collecting = gc.isenabled()
-    gc.disable()  # a million objects come with the modules, to stay: to look for garbage among them takes a second
+    gc.disable()  # the modules bring a million lasting objects: looking for garbage among them takes a second
     try:
         yield
     finally:

@@ -1,4 +1,4 @@
-"""What can be asked of `segment`, each option once, and how a study ended: data that processes send each other."""
+"""The options of `segment`, the outcome of a study, the settings of a command: data that processes send each other."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MESH_FORMATS = ("stl", "ply", "obj")
 
 
 def _option(default: Any, help: str, **more: Any) -> Any:
-    """A field, with its text and what else `argparse` needs to read it."""
+    """A field with its help text and more arguments for `argparse`."""
     return field(default=default, metadata={"help": help, **more})
 
 
@@ -23,38 +23,36 @@ def _workers(text: str) -> int | str:
 
 @dataclass(frozen=True)
 class Options:
-    """The options of `segment`; `ravnet segment --help` says what each one does.
+    """The options of `segment`; `ravnet segment --help` explains each.
 
     Raises:
-        ValueError: no such shard, number of threads or workers, or file of weights.
+        ValueError: a wrong shard, mesh format, number of threads or workers; the file of weights does not exist.
     """
 
-    series: str | None = _option(
-        None, "the DICOM series by its number, or the largest; by default each", metavar="N|largest"
-    )
-    seg: bool = _option(False, "write DICOM SEG too (DICOM input; holds the patient's data)")
-    rtstruct: bool = _option(False, "write RTSTRUCT too (DICOM input; holds the patient's data)")
-    sr: bool = _option(False, "write the measures as DICOM SR, and the SEG (DICOM input; holds the patient's data)")
-    probabilities: bool = _option(False, "write the network's probabilities too")
-    mesh: str | None = _option(None, "write the liver's surface too (mm, LPS)", metavar="|".join(MESH_FORMATS))
+    series: str | None = _option(None, "DICOM series by number, or largest; by default all", metavar="N|largest")
+    seg: bool = _option(False, "also write DICOM SEG, with the patient's data")
+    rtstruct: bool = _option(False, "also write RTSTRUCT, with the patient's data")
+    sr: bool = _option(False, "also write SEG, and DICOM SR with the measures")
+    probabilities: bool = _option(False, "also write the network's probabilities")
+    mesh: str | None = _option(None, "also write the liver's surface (mm, LPS)", metavar="|".join(MESH_FORMATS))
     native: bool | None = _option(None, "scans without contrast agent: steatosis hint", action="store_true")
-    height: float | None = _option(None, "the patient's, for the standard liver volume", type=float, metavar="CM")
-    weight: float | None = _option(None, "the patient's", type=float, metavar="KG")
-    bsa: float | None = _option(None, "body surface, instead of height and weight", type=float, metavar="M2")
-    anonymous: bool = _option(True, "of DICOM, keep all that may say whose it is out of names, tables and reports (on)")
-    resume: bool = _option(False, "keep results that are complete and unharmed")
-    fast: bool = _option(False, "larger pixels: quicker, a little coarser")
-    weights: str | None = _option(None, "weights of this network, such as fine-tuned ones", metavar="FILE")
-    device: str | None = _option(None, "cpu, cuda, cuda:1, mps; by default the GPU if there is one", metavar="NAME")
+    height: float | None = _option(None, "patient's height, for the standard liver volume", type=float, metavar="CM")
+    weight: float | None = _option(None, "patient's weight", type=float, metavar="KG")
+    bsa: float | None = _option(None, "body surface area, instead of height and weight", type=float, metavar="M2")
+    anonymous: bool = _option(True, "DICOM: hide paths and headers in all but SEG, RTSTRUCT and SR (on)")
+    resume: bool = _option(False, "keep complete results of earlier runs")
+    fast: bool = _option(False, "larger pixels: faster, a little coarser")
+    weights: str | None = _option(None, "other weights, for example fine-tuned ones", metavar="FILE")
+    device: str | None = _option(None, "cpu, cuda, cuda:1, mps; by default a GPU if any", metavar="NAME")
     threads: int | None = _option(None, "CPU threads; by default all cores", type=int, metavar="N")
-    shard: str = _option("0/1", "do part I of N of the studies; I counts from 0", metavar="I/N")
+    shard: str = _option("0/1", "do only part I of N of the studies; I counts from 0", metavar="I/N")
     workers: int | str | None = _option(
         None, "processes to start, or a Dask scheduler (tcp://HOST:8786)", type=_workers, metavar="N|ADDRESS"
     )
 
     def __post_init__(self) -> None:
         if self.sr:
-            object.__setattr__(self, "seg", True)  # the SR refers to it
+            object.__setattr__(self, "seg", True)  # the SR refers to the SEG
         Shard.parse(self.shard)
         if self.weights is not None and not os.path.isfile(self.weights):
             raise ValueError(f"weights {self.weights}: no such file.")
@@ -67,7 +65,7 @@ class Options:
 
     @property
     def body(self) -> dict[str, Any]:
-        """What is known of the scan and the patient, for `assessment.measure`."""
+        """Facts about scan and patient, for `assessment.measure`."""
         return {"native": self.native, "height_cm": self.height, "weight_kg": self.weight, "bsa_m2": self.bsa}
 
     @property
@@ -82,8 +80,8 @@ class Outcome:
     """How one study ended.
 
     Attributes:
-        name: of its folder in the output, and of its row in `measures.csv`.
-        source: what was given: a file, a folder, a zip.
+        name: its folder in the output, and its row in `measures.csv`.
+        source: the input: a file, a folder, a zip.
         status: "done", "kept" (complete before, or done by another process) or "failed".
         error: one line that says what is wrong and what to do; empty unless failed.
         verdict: "ok", "review" or "reject"; empty if failed.
@@ -102,13 +100,13 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Settings:
-    """What the studies of one command are done with, and since when.
+    """The settings of all studies of one command.
 
     Attributes:
         output: folder of the results, absolute.
-        options: what was asked for; `options.weights` is absolute.
+        options: the user's options; `options.weights` is absolute.
         version, weights: see `provenance.software`.
-        started: seconds since 1970; a study that is complete and younger than this is not done again.
+        started: seconds since 1970; a study completed later than this is not done again.
     """
 
     output: Path
@@ -119,5 +117,5 @@ class Settings:
 
     @property
     def about(self) -> dict[str, Any]:
-        """What results depend on beside the CT, for the manifest."""
+        """What results depend on besides the CT, for the manifest."""
         return {"version": self.version, "weights": self.weights, **self.options.about}

@@ -1,4 +1,4 @@
-"""Names of results: each input's own within the output folder, and of DICOM nothing that says whose it is."""
+"""Names of results: unique in the output folder; for DICOM, without anything about the patient."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ SALT, LENGTH = ".salt", 32  # bytes
 
 @contextmanager
 def salted(output: Path) -> Iterator[bytes]:
-    """The salt of an output folder, which is made if need be, and removed again if no results lie there in the end.
+    """The salt of an output folder; made if missing, and removed if there are no results in the end.
 
-    It lies in the folder, so that all processes and all later runs give the same names. Whoever has it can try whether
-    a name is that of a path that he knows: it is to be left out when results are given away.
+    It is a file in the folder, so that all processes and later runs give the same names. Whoever has it can test
+    whether a name belongs to a path: leave it out when you give results away.
 
     Raises:
-        OSError: a folder that cannot be written to.
+        OSError: the folder cannot be written to.
     """
     path = output / SALT
     with Claim.alone(output, "salt") as made:  # no other process makes or removes it
@@ -37,13 +37,13 @@ def salted(output: Path) -> Iterator[bytes]:
             with atomic(path) as file:
                 file.write(secrets.token_bytes(LENGTH))
         descriptor = os.open(path, os.O_RDWR)
-        lock(descriptor, wait=True, shared=True)  # others are using it, too
+        lock(descriptor, wait=True, shared=True)  # other processes use it too
         salt = path.read_bytes()
     try:
         yield salt
     finally:
         with suppress(OSError), Claim.alone(output, "salt"):  # somebody may have removed the folder
-            alone = shares() and lock(descriptor)  # without shared locks nobody knows, and the salt stays
+            alone = shares() and lock(descriptor)  # without shared locks this is unknown, and the salt stays
             if alone and not any(output.glob(f"*/{MANIFEST}")):
                 path.unlink()
         os.close(descriptor)
@@ -53,27 +53,27 @@ def salted(output: Path) -> Iterator[bytes]:
 
 
 def salt_there(output: Path) -> bytes:
-    """The salt of an output folder, or one for once where it has none: nothing is written."""
+    """The salt of an output folder, or a random one; nothing is written."""
     with suppress(OSError):
         return (output / SALT).read_bytes()
     return secrets.token_bytes(LENGTH)
 
 
 def hidden(scans: Sequence[Scan], anonymous: bool) -> bool:
-    """Whether names are to be kept out of the results of any of them."""
+    """Whether the names of any of the scans must be hidden."""
     return anonymous and any(scan.kind == "dicom" for scan in scans)
 
 
 def settle(scans: Sequence[Scan], output: Path, anonymous: bool, salt: bytes = b"") -> tuple[Scan, ...]:
-    """The scans with the names that their results have in `output`, with `identity` and with `shown`.
+    """Gives the scans their names in `output`, and sets `identity` and `shown`.
 
-    An input whose results lie there already keeps their name, and no name is taken of which another's results lie
-    there. Of DICOM, if `anonymous`, nothing of the path and nothing of the header is kept: a hash of the path, salted,
-    is its name. Formats without a patient in their header (NIfTI, NRRD, MetaImage) keep the names of their files.
+    An input with results in `output` keeps its name there; a name of another input's results is not taken. Anonymous
+    DICOM is named by a salted hash of the path, without anything of path or header. Formats without a patient in their
+    header (NIfTI, NRRD, MetaImage) keep their file names.
 
     Args:
-        scans: as `reading.find` names them.
-        output: the folder for the results, which need not exist.
+        scans: of `reading.find`.
+        output: the folder for the results; it may not exist yet.
         salt: of the output folder, see `salted`; only for `anonymous` DICOM.
     """
     scans = [_identified(scan, anonymous, salt) for scan in scans]
@@ -94,7 +94,7 @@ def settle(scans: Sequence[Scan], output: Path, anonymous: bool, salt: bytes = b
 
 
 def other_name(name: str, scan: Scan) -> str:
-    """A name for a scan whose first one is taken by another input."""
+    """A name for a scan whose first name another input has."""
     return f"{name[:60]}-{scan.identity[:10]}"
 
 

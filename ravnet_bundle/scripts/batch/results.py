@@ -1,27 +1,24 @@
-"""All files of one study's folder, and the table over all studies."""
+"""The files of one study's folder, and the table of all studies."""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..assessment import Verdict
 from ..files import atomic, csv_text
-from ..reading import Found, Scan
+from ..reading import Found, Scan, Voxels
 from ..reading.errors import one_line
 from .claims import Claim
 from .options import MESH_FORMATS, Options
-
-if TYPE_CHECKING:
-    from ..inference.pipeline import Segmentation
+from .segmenter import Examined
 
 logger = logging.getLogger(__name__)
 
@@ -30,54 +27,36 @@ MASK, PROBABILITY, SEG, RTSTRUCT = "liver.nii.gz", "probability.nii.gz", "liver.
 SR = "liver.sr.dcm"
 PREVIEW, REPORT = "preview.png", "report.html"
 MESHES = tuple(f"liver.{name}" for name in MESH_FORMATS)
-UNTOLD = ("input", "source")  # of the manifest's `about`: hashes, which are not in the report
+UNTOLD = ("input", "source")  # hashes in the manifest's `about` that the report leaves out
 ALL = (MASK, PROBABILITY, SEG, RTSTRUCT, SR, *MESHES, MEASURES, PREVIEW, REPORT, MANIFEST)
 
 
 class Result(NamedTuple):
-    """What is known of one study, before it is written.
+    """A study that is ready to be written."""
 
-    Attributes:
-        name: of the study's folder and in its report.
-        scan: what was read.
-        hu: `(X, Y, Z)`.
-        affine: 4 x 4, voxels to RAS mm, of `hu` and the mask, straightened where the file's own is not quite straight.
-        own_affine: the file's own, which the mask is written with.
-        found: mask and probabilities.
-        measures: see `assessment.measure`, and what `assessment.observe` saw beside them.
-        verdict: see `assessment.judge`.
-        notes: what reading did to the CT or set aside.
-    """
-
-    name: str
     scan: Scan
-    hu: np.ndarray
-    affine: np.ndarray
-    own_affine: np.ndarray
-    found: Segmentation
-    measures: dict[str, Any]
-    verdict: Verdict
-    notes: Sequence[str]
+    ct: Voxels
+    examined: Examined
 
 
 def prepare() -> None:
-    """Imports what `write` needs: matplotlib, highdicom and their like take half a second, be it when nobody waits."""
+    """Imports matplotlib, highdicom and others for `write` (half a second) while nobody waits for it."""
     from ..report import write_report  # noqa: F401
     from ..writing import write_nifti  # noqa: F401
 
 
 def write(folder: Path, result: Result, options: Options, about: Mapping[str, Any], cost: Mapping[str, str]) -> None:
-    """Writes a study's folder; the manifest comes last, and an error leaves nothing of it.
+    """Writes a study's folder, the manifest last; after an error nothing of it is left.
 
     Args:
-        folder: made if need be. What it held of an earlier run goes; files that are not ours stay as they are.
+        folder: made if missing. Our files of an earlier run are removed; other files stay.
         result: of the study.
         options: which files to write.
         about: what the files were made from, for the manifest.
-        cost: run time and memory as text, for the report alone: all other files are the same for the same input.
+        cost: run time and memory as text, only for the report: all other files depend on the input alone.
 
     Raises:
-        OSError: a file that cannot be written.
+        OSError: a file cannot be written.
     """
     from ..writing import write_manifest
 
@@ -94,13 +73,13 @@ def write(folder: Path, result: Result, options: Options, about: Mapping[str, An
 
 
 def _clear(folder: Path) -> None:
-    for name in (MANIFEST, *ALL):  # the manifest first: without it the rest is not complete
+    for name in (MANIFEST, *ALL):  # the manifest first: without it the folder is not complete
         (folder / name).unlink(missing_ok=True)
-        (folder / f".{name}.part").unlink(missing_ok=True)  # what a kill left
+        (folder / f".{name}.part").unlink(missing_ok=True)  # left by a kill
 
 
 def set_aside(found: Found) -> Found:
-    """What was found, with results of ours, which may lie among the inputs, set aside."""
+    """`found`, with our own results among the inputs set aside."""
     sources = {str(scan.source) for scan in found.scans} | {source for source, _ in found.refused}
     ours = {source for source in sources if _is_result(Path(source))}
     return Found(
@@ -111,7 +90,7 @@ def set_aside(found: Found) -> Found:
 
 
 def owner(folder: Path) -> str | None:
-    """The `identity` of the scan whose results a folder holds; "" beside a manifest of others, `None` without one."""
+    """The `identity` of the scan whose results a folder holds; "" for a foreign manifest, `None` without one."""
     manifest = folder / MANIFEST
     if not manifest.exists():
         return None
@@ -119,7 +98,7 @@ def owner(folder: Path) -> str | None:
 
 
 def _is_result(path: Path) -> bool:
-    """Whether a file is a result of ours, or a folder holds one: beside a manifest that names our mask."""
+    """Whether a file is, or a folder holds, a result of ours: its manifest names our mask."""
     return _is_ours(path / MANIFEST) or (path.name in ALL and _is_ours(path.parent / MANIFEST))
 
 
@@ -127,7 +106,7 @@ def _is_ours(manifest: Path) -> bool:
     try:
         found = json.loads(manifest.read_bytes())
         return isinstance(found["about"], dict) and MASK in found["files"]
-    except (OSError, ValueError, LookupError, TypeError, RecursionError):  # not there, or anything but ours
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):  # missing, or not ours
         return False
 
 
@@ -145,10 +124,11 @@ def _mask_and_picture(folder: Path, result: Result) -> Iterator[Path]:
     from ..report import write_preview
     from ..writing import write_nifti
 
-    mask, title = result.found.mask, f"{result.name}: {result.verdict.level}"
-    write_nifti(mask, result.own_affine, folder / MASK)
+    hu, affine, meta = result.ct
+    mask, title = result.examined.found.mask, f"{result.scan.name}: {result.examined.verdict.level}"
+    write_nifti(mask, np.asarray(meta["original_affine"]), folder / MASK)  # not the straightened one
     yield folder / MASK
-    write_preview(folder / PREVIEW, hu=result.hu, mask=mask, affine=result.affine, title=title)
+    write_preview(folder / PREVIEW, hu=hu, mask=mask, affine=affine, title=title)
     yield folder / PREVIEW
 
 
@@ -158,35 +138,34 @@ def _others(
     from ..report import write_report
     from ..writing import Unwritable, write_mesh, write_nifti, write_rtstruct, write_seg, write_sr
 
-    mask, affine = result.found.mask, result.affine
+    (found, measures, verdict, notes), scan = result.examined, result.scan
+    mask, affine = found.mask, result.ct.affine
     software = {"algorithm": "RA V-Net", "version": about["version"], "weights": about["weights"]}
-    notes = list(result.notes)
-    judged: dict[str, Any] = {"verdict": result.verdict.level, "reasons": list(result.verdict.reasons)}
-    slices = result.scan.files
+    judged: dict[str, Any] = {"verdict": verdict.level, "reasons": list(verdict.reasons)}
     for kind, name, write_dicom in (
-        ("seg", SEG, partial(write_seg, mask, affine, slices)),
-        ("rtstruct", RTSTRUCT, partial(write_rtstruct, mask, affine, slices)),
-        ("sr", SR, partial(write_sr, folder / SEG, measures=result.measures, **judged)),
+        ("seg", SEG, partial(write_seg, mask, affine, scan.files)),
+        ("rtstruct", RTSTRUCT, partial(write_rtstruct, mask, affine, scan.files)),
+        ("sr", SR, partial(write_sr, folder / SEG, measures=measures, **judged)),
     ):
-        if kind == "sr" and not (folder / SEG).exists():  # why, the notes say
+        if kind == "sr" and not (folder / SEG).exists():  # the notes say why
             continue
-        if getattr(options, kind) and result.scan.kind == "dicom":
+        if getattr(options, kind) and scan.kind == "dicom":
             try:
                 write_dicom(folder / name, **software)
                 yield folder / name
-            except OSError:  # of the disk, which the rest needs too
+            except OSError:  # the disk: the other files need it too
                 raise
-            except Exception as error:  # of the series's headers; an unforeseen text may repeat what they say
+            except Exception as error:  # odd headers; an unforeseen text may repeat the patient's data
                 text = str(error) if isinstance(error, Unwritable) else f"odd headers ({type(error).__name__})"
                 notes.append(f"no {kind.upper()} was written: {text}")
-                logger.error("%s: %s", result.scan.source, notes[-1], exc_info=logger.isEnabledFor(logging.DEBUG))
+                logger.error("%s: %s", scan.source, notes[-1], exc_info=logger.isEnabledFor(logging.DEBUG))
     if options.probabilities:
         yield (path := folder / PROBABILITY)
-        write_nifti(result.found.answer, result.found.affine, path)
+        write_nifti(found.answer, found.affine, path)
     if options.mesh:
         yield (path := folder / f"liver.{options.mesh}")
         write_mesh(mask, affine, path)
-    row = {"name": result.name, "input": result.scan.shown, **judged, **result.measures, "notes": notes}
+    row = {"name": scan.name, "input": scan.shown, **judged, **measures, "notes": notes}
     text = json.dumps(row, indent=2)
     yield (path := folder / MEASURES)
     with atomic(path) as file:
@@ -195,15 +174,14 @@ def _others(
     made = {key: str(value) for key, value in about.items() if value not in (None, False) and key not in UNTOLD}
     write_report(
         path,
-        hu=result.hu,
+        hu=result.ct.hu,
         mask=mask,
         affine=affine,
-        name=result.name,
-        measures=result.measures,
-        verdict=result.verdict.level,
-        reasons=result.verdict.reasons,
+        name=scan.name,
+        measures=measures,
         notes=notes,
         about={**made, **cost},
+        **judged,
     )
 
 
@@ -213,10 +191,9 @@ def read(folder: Path) -> dict[str, Any]:
 
 
 def write_table(output: Path) -> None:
-    """Writes `measures.csv`: one row per complete study under `output`, by name; nothing where there is none.
+    """Writes `measures.csv`: one row per complete study under `output`, by name; nothing without any study.
 
-    Where several processes come to their ends, they do this one after the other, from looking to writing: the last one
-    sees the studies of all.
+    Several processes do this one after the other, so the last one sees all studies.
     """
     if not any(output.glob(f"*/{MANIFEST}")):
         return
@@ -227,7 +204,7 @@ def write_table(output: Path) -> None:
 def _write_table(output: Path) -> None:
     rows = []
     for manifest in sorted(output.glob(f"*/{MANIFEST}")):
-        with suppress(FileNotFoundError):  # another process is about to do this study again, and to write the table
+        with suppress(FileNotFoundError):  # another process does this study again, and will write the table
             if row := _row(manifest):
                 rows.append(row)
     if not rows:
@@ -237,7 +214,7 @@ def _write_table(output: Path) -> None:
 
 
 def _row(manifest: Path) -> dict[str, Any] | None:
-    """A study's measures, as a table shows them; `None`, with a note, for what is not ours."""
+    """A study's measures as a row; `None`, with a note, for a foreign folder."""
     try:
         row = read(manifest.parent) if _is_ours(manifest) else None
     except FileNotFoundError:
@@ -245,6 +222,6 @@ def _row(manifest: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, RecursionError):
         row = None
     if not isinstance(row, dict):
-        logger.warning("%s: no result of ravnet segment: left out of %s", one_line(manifest.parent), TABLE)
+        logger.warning("%s: not a result of ravnet segment: left out of %s", one_line(manifest.parent), TABLE)
         return None
     return {key: "; ".join(map(str, value)) if isinstance(value, list) else value for key, value in row.items()}

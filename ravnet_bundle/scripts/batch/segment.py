@@ -1,4 +1,4 @@
-"""`segment`: what is asked for, found, done and tabled."""
+"""`segment`: find the studies, do them, write the table."""
 
 from __future__ import annotations
 
@@ -35,27 +35,26 @@ def segment(
     Args:
         inputs: one or more of: an image file (NIfTI, NRRD, MetaImage), a DICOM file or folder, a zip of DICOM, a folder
             of any of these, a text file that lists them.
-        output: the folder to write to; made if need be.
+        output: the folder to write to; made if missing.
         progress: show a bar on stderr.
-        **options: those of `ravnet segment` by the same names, such as `fast=True` or `height=170, weight=70`: see
-            `Options`. A script that gives a number of `workers` needs `if __name__ == "__main__":`, as its processes
-            import it.
+        **options: as of `ravnet segment`, such as `fast=True` or `height=170, weight=70`: see `Options`. With a number
+            of `workers`, a script needs `if __name__ == "__main__":`, because the workers import it.
 
     Returns:
-        one `Outcome` per study, and a failed one of the table where that cannot be written, or of the output where it
-        is full. A study that fails does not stop the others; a full disk does.
+        one `Outcome` per study; a failed one more if the table cannot be written or the disk is full. A failing study
+        does not stop the others; a full disk does.
 
     Raises:
-        TypeError: no such option.
-        ValueError: a height, weight or surface that is no patient's; no such shard, device, number of threads or
-            workers, weights or output; no Dask, or no answer from it.
+        TypeError: an unknown option.
+        ValueError: an implausible height, weight or body surface; a wrong shard, device, number of threads or workers,
+            weights or output; Dask is missing or does not answer.
         ConnectionError: the Dask scheduler has gone.
 
-    PyTorch's threads do not survive a fork: in a process that has called this, start others by "spawn".
+    PyTorch's threads do not survive a fork: after this call, start processes by "spawn".
     """
     asked = Options(**options)
     body_surface_m2(asked.height, asked.weight, asked.bsa)
-    if not isinstance(asked.workers, str):  # of a cluster elsewhere nothing is known
+    if not isinstance(asked.workers, str):  # a cluster's devices are not known here
         check_device(asked.device)
     if asked.weights is not None:
         asked = replace(asked, weights=os.path.abspath(asked.weights))
@@ -69,14 +68,14 @@ def segment(
         for line in found.aside:
             logger.info("set aside: %s", line)
         if found.aside:
-            logger.warning("what is no CT was set aside in %d places; --dry-run names them", len(found.aside))
+            logger.warning("%d inputs that are no CT were set aside; --dry-run names them", len(found.aside))
         for source, line in found.refused:
             outcomes.append(Outcome(Path(source).name, source, "failed", line))
         bar = stack.enter_context(_bar(len(found.scans), progress))
 
         def end(outcome: Outcome) -> Any:
             outcomes.append(outcome)
-            with suppress(OSError):  # nobody reads it any more
+            with suppress(OSError):  # stderr is closed
                 bar.update()
 
         try:
@@ -88,13 +87,13 @@ def segment(
 
 
 def settled(stack: ExitStack, scans: Sequence[Scan], settings: Settings) -> tuple[Scan, ...]:
-    """The scans with the names that their results have in the output."""
+    """The scans with the names of their results in the output."""
     salt = b""
     if hidden(scans, settings.options.anonymous):
         try:
             salt = stack.enter_context(salted(settings.output))
         except OSError as error:
-            raise ValueError(f"{settings.output}: no folder that can be written to ({error.strerror}).") from error
+            raise ValueError(f"{settings.output}: cannot be written to ({error.strerror}).") from error
     return settle(scans, settings.output, settings.options.anonymous, salt)
 
 
@@ -105,7 +104,7 @@ def _bar(total: int, progress: bool) -> tqdm:
 
 
 def _there(output: Path, outcome: Outcome) -> Outcome:
-    """How a study ended, unless somebody has removed its results since."""
+    """A study's outcome; failed if its results have been removed since."""
     folder = output / outcome.name
     if outcome.status == "failed" or (folder / results.MANIFEST).exists():
         return outcome
@@ -113,7 +112,7 @@ def _there(output: Path, outcome: Outcome) -> Outcome:
 
 
 def _table(output: Path) -> list[Outcome]:
-    """Writes `measures.csv`; a failed outcome where that cannot be done: the studies are there, and are to be told."""
+    """Writes `measures.csv`; returns a failed outcome if it cannot, so that the studies are still reported."""
     table = output / results.TABLE
     try:
         results.write_table(output)

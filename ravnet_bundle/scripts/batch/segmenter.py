@@ -1,4 +1,4 @@
-"""One CT in, objects out: what `segment` does to each study before anything is written."""
+"""From one CT to Python objects; `segment` does this for each study before it writes."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 
 
 class Examined(NamedTuple):
-    """What is known of a CT once it was segmented.
+    """A segmented CT.
 
     Attributes:
         found: mask and probabilities.
-        measures: see `assessment.measure`, and what `assessment.observe` saw beside them.
-        verdict: see `assessment.judge`.
-        notes: what reading did to the CT or set aside.
+        measures: of `assessment.measure` and `assessment.observe`.
+        verdict: of `assessment.judge`.
+        notes: remarks of the reading.
     """
 
     found: Segmentation
@@ -40,14 +40,14 @@ class Examined(NamedTuple):
 class Liver:
     """The liver of one CT. `mask` and `probability` are images of the input's kind, on its grid.
 
-    That is: of a path or a nibabel image a `Nifti1Image`, of a SimpleITK image one of its own, of a MetaTensor one of
-    the same shape, of an array with an affine an array `(X, Y, Z)`.
+    A path or a nibabel image gives a `Nifti1Image`, a SimpleITK image another one, a MetaTensor one of the same shape,
+    an array with an affine an array `(X, Y, Z)`.
 
     Attributes:
-        measures: volume in ml, HU and the others of `measures.json`, by the same names.
+        measures: volume in ml, HU and all others of `measures.json`.
         verdict: "ok", "review" or "reject".
         reasons: of the verdict, each a sentence.
-        notes: what was done to the CT as it was read.
+        notes: remarks of the reading, such as padding that was changed.
     """
 
     def __init__(self, image: Any, ct: Voxels, examined: Examined):
@@ -63,7 +63,7 @@ class Liver:
 
     @cached_property
     def probability(self) -> Any:
-        """0 to 1, float32, after the three-dimensional steps: the mask is where it is at least 0.5."""
+        """0 to 1, float32, after the three-dimensional steps; the mask is where it is at least 0.5."""
         import torch
 
         from ..grid import on_ct
@@ -86,7 +86,7 @@ class Liver:
 
 
 class Segmenter:
-    """Segments one CT after the other, with weights that are loaded once; writes nothing.
+    """Segments CTs and returns objects; the weights are loaded once, and nothing is written.
 
     ```python
     from ravnet_bundle import Segmenter
@@ -95,16 +95,16 @@ class Segmenter:
     print(liver.measures["volume_ml"], liver.verdict, liver.reasons)
     ```
 
-    Threads may share one: they take turns. Each process needs its own; start processes by "spawn", as PyTorch's threads
-    do not survive a fork.
+    Threads may share one: they take turns. Each process needs its own; start processes by "spawn", because PyTorch's
+    threads do not survive a fork.
 
     Args:
-        fast: larger pixels, quicker, a little coarser.
-        weights: a file of weights of this network, instead of the bundle's own.
+        fast: larger pixels: faster, a little coarser.
+        weights: a file of other weights of this network.
         device: "cpu", "cuda", "cuda:1", "mps"; by default the GPU if there is one.
 
     Raises:
-        ValueError: the device is not here; no such file of weights, or not this network's.
+        ValueError: no such device or file of weights; weights of another network.
     """
 
     def __init__(self, *, fast: bool = False, weights: str | Path | None = None, device: str | None = None):
@@ -123,15 +123,15 @@ class Segmenter:
             **body: `native`, `height`, `weight`, `bsa`, as of `segment`.
 
         Raises:
-            TypeError: no such image or option.
-            CTError: an image that is no CT that can be segmented; a `ValueError` of one line.
+            TypeError: an unknown kind of image, or an unknown option.
+            CTError: the image cannot be segmented; a `ValueError` of one line.
         """
         path = isinstance(image, (str, Path))
         ct = read(image if path else in_memory(image))
         return Liver(None if path else image, ct, self.examine(ct, Options(**body)))
 
     def examine(self, ct: Voxels, options: Options) -> Examined:
-        """Segments a CT that `reading.read` has read, measures its liver and judges it."""
+        """Segments a CT from `reading.read`, measures the liver and gives the verdict."""
         from ..reading.tensor import as_tensor
 
         with self.turn:

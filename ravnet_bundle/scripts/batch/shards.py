@@ -1,4 +1,4 @@
-"""A cohort in parts that know nothing of each other: `--shard I/N`."""
+"""A cohort in independent parts: `--shard I/N`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 class Shard(NamedTuple):
     """Part `index`, from 0, of `number`."""
 
-    index: int  # type: ignore[assignment]  # which tuples have as a method
+    index: int  # type: ignore[assignment]  # tuples have a method of this name
     number: int
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """Reads "I/N". Raises `ValueError` where that names no part."""
+        """Reads "I/N". Raises `ValueError` if it is not a valid part."""
         digits = re.fullmatch(r"(\d{1,9})/(\d{1,9})", text)
         shard = cls(*map(int, digits.groups())) if digits else cls(0, 0)
         if not shard.index < shard.number:
@@ -27,14 +27,14 @@ class Shard(NamedTuple):
         return shard
 
     def holds(self, name: str) -> bool:
-        """Whether a name belongs to this part, by its hash."""
+        """Whether the hash of a name belongs to this part."""
         return int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "big") % self.number == self.index
 
     def of(self, found: Found) -> Found:
-        """What belongs to this part of a whole cohort: each scan goes by its name, each refusal by its source.
+        """The scans (by name) and refusals (by source) of this part.
 
-        So it does not matter in which order or below which mount point a scan was found, and one that is added to the
-        cohort moves no other. Where no scan was found at all, each part has all the refusals.
+        So neither order nor mount point matters, and a new scan moves no other. Without any scan, each part has all
+        refusals.
         """
         if not found.scans:
             return found

@@ -1,4 +1,4 @@
-"""The studies that one process does, one after the other: it reads, computes and writes at once."""
+"""The studies of one process: it reads the next, computes one and writes the last at the same time."""
 
 from __future__ import annotations
 
@@ -13,8 +13,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-import numpy as np
-
 from ..inference.provenance import peak_memory_gb, software
 from ..reading import CTError, Scan, files, needs_itk, read
 from ..reading.errors import one_line
@@ -27,11 +25,11 @@ from .segmenter import Segmenter
 
 logger = logging.getLogger(__name__)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # no other study can be written either
-LARGE = 2**28  # voxels; a larger CT has the memory to itself: nothing is read ahead or written behind
+LARGE = 2**28  # voxels; a larger CT is read, computed and written alone, to save memory
 
 
 class OutputFull(Exception):
-    """The output takes no more results, of whatever study; the text is one line that says why."""
+    """The output cannot take any more results; the text is one line that says why."""
 
 
 @dataclass
@@ -42,7 +40,7 @@ class _Study:
     claim: Claim
     about: dict[str, Any]
     begun: float
-    ct: Any = None  # Voxels, while they are needed
+    ct: Any = None  # Voxels, until they are no longer needed
     result: Any = None  # results.Result
 
     @property
@@ -55,9 +53,9 @@ class _Study:
 
 
 class Run:
-    """The studies of one process: it reads the next one and writes the last one while the network is busy.
+    """Does the studies of one process; it reads the next and writes the last while the network works.
 
-    The network is loaded, and PyTorch and MONAI imported, in a thread of their own while the first CT is read.
+    PyTorch, MONAI and the network are loaded in a thread while the first CT is read.
 
     Raises:
         ValueError: the settings come from a process with another version or other weights.
@@ -79,12 +77,12 @@ class Run:
         self.end: Callable[[Outcome], Any]
 
     def do(self, scans: Sequence[Scan], end: Callable[[Outcome], Any]) -> None:
-        """Does each study that no other process does, and tells `end` how it ended.
+        """Does each study that no other process does, and calls `end` with its outcome.
 
-        After an interruption, it lets go of what it had claimed.
+        After an interruption it releases its claims.
 
         Raises:
-            OutputFull: no other study can be written either.
+            OutputFull: the output cannot take any more results.
             ValueError: the weights are not this network's.
         """
         self.end = end
@@ -110,7 +108,7 @@ class Run:
                     if not study.large:
                         coming = reader.submit(next, loaded, None)
                     if written and written.done():
-                        written.result()  # raises where no other study can be written either
+                        written.result()  # raises if the output is full
                     computed = self._attempt(study, self._compute)
                     if written:
                         written.result()
@@ -123,7 +121,7 @@ class Run:
                 if written:
                     written.result()
             finally:
-                self.interrupted.set()  # after an interruption the reader need not wait for other processes
+                self.interrupted.set()  # so that the reader does not wait for other processes
 
     def _set_threads(self) -> None:
         if threads := self.settings.options.threads:
@@ -132,7 +130,7 @@ class Run:
             torch.set_num_threads(threads)
 
     def _loaded(self, scans: Sequence[Scan]) -> Iterator[_Study]:
-        """Claims and reads one study after the other; those that other processes are at come again until these end."""
+        """Claims and reads one study after the other; a study of another process is tried again until that one ends."""
         waiting = list(scans)
         while waiting and not self.interrupted.is_set():
             others = []
@@ -152,7 +150,7 @@ class Run:
                     others.append(scan)
                     continue
                 self.claims.append(claim)
-                if results.owner(self.output / scan.name) not in (None, scan.identity):  # another was first
+                if results.owner(self.output / scan.name) not in (None, scan.identity):  # another input took the name
                     claim.release()
                     others.append(replace(scan, name=other_name(scan.name, scan)))
                     continue
@@ -166,14 +164,14 @@ class Run:
             waiting = others
 
     def _unwritable(self, name: str, error: OSError) -> CTError:
-        """What to say of results that cannot be written. Raises `OutputFull` where none can be."""
+        """The error for results that cannot be written. Raises `OutputFull` if no study can be written."""
         reason = error.strerror or str(error)
         if error.errno in FULL:
-            raise OutputFull(f"{self.output}: {reason}: no study was done after that; make room, and --resume.")
+            raise OutputFull(f"{self.output}: {reason}: the run ended here; free space, then use --resume.")
         return CTError(f"{self.output / name}: cannot be written: {reason}.")
 
     def _kept(self, study: _Study) -> bool:
-        """Whether the study's results are there: from before, if asked to resume, or since the command began."""
+        """Whether the study is complete: since the command began or, with `--resume`, before."""
         folder = self.output / study.name
         manifest = folder / results.MANIFEST
         if not manifest.exists() or not (
@@ -189,7 +187,7 @@ class Run:
         return True
 
     def _attempt(self, study: _Study, work: Callable[[_Study], None]) -> bool:
-        """Does one part of a study; an error ends this study alone."""
+        """Does one part of a study; an error ends only this study."""
         try:
             work(study)
             return True
@@ -209,17 +207,15 @@ class Run:
         if self.output / study.name in study.scan.files[0].absolute().parents:
             raise CTError(f"{study.scan.source}: its results would lie among its files: give another output folder.")
         if needs_itk(study.scan):
-            wait([self.loading])  # MONAI, too, imports ITK; modules that import each other bear one thread alone
+            wait([self.loading])  # MONAI imports ITK too: its circular imports must not run in two threads
         study.ct = read(study.scan)
 
     def _compute(self, study: _Study) -> None:
         options = self.settings.options
-        found, measures, verdict, notes = self.segmenter.examine(study.ct, options)
+        examined = self.segmenter.examine(study.ct, options)
         if (options.seg or options.rtstruct) and study.scan.kind != "dicom":
-            notes.append("no DICOM output: the input is no DICOM series")
-        hu, affine, meta = study.ct
-        own = np.asarray(meta["original_affine"])
-        study.result = results.Result(study.name, study.scan, hu, affine, own, found, measures, verdict, notes)
+            examined.notes.append("no DICOM output: the input is not a DICOM series")
+        study.result = results.Result(study.scan, study.ct, examined)
 
     def _write(self, study: _Study) -> None:
         cost = {"run time": f"{time.perf_counter() - study.begun:.1f} s"}
@@ -242,7 +238,7 @@ class Run:
 
 
 def _in_words(scan: Scan, error: Exception) -> str:
-    """One line on what ended a study; MONAI wraps what was raised in errors of its own."""
+    """One line about the error that ended a study; MONAI wraps it in errors of its own."""
     import torch
 
     chain: list[BaseException] = [error]
@@ -252,17 +248,17 @@ def _in_words(scan: Scan, error: Exception) -> str:
         if isinstance(one, CTError):
             return str(one)
         if isinstance(one, torch.OutOfMemoryError):
-            return f"{scan.source}: there is not enough memory on the GPU; use --device cpu, or --fast."
+            return f"{scan.source}: not enough memory on the GPU; use --device cpu, or --fast."
         if isinstance(one, MemoryError) or "can't allocate memory" in str(one) or "not enough memory" in str(one):
-            return f"{scan.source}: there is not enough memory to segment it; use a machine with more, or --fast."
+            return f"{scan.source}: not enough memory to segment it; use a machine with more, or --fast."
     return f"{scan.source}: {one_line(error) or type(error).__name__}"
 
 
 def fingerprint(scan: Scan) -> str:
-    """Tells one input from another, and from the same one changed, by the names, sizes and times of its files.
+    """Hash of the names, sizes and times of an input's files: it changes when the input changes.
 
     Raises:
-        CTError, OSError: a file that is not there.
+        CTError, OSError: a file is missing.
     """
     held = files(scan)
     facts: list = [(file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in held]

@@ -1,4 +1,4 @@
-"""Studies handed out to the workers of a Dask cluster, of this machine or of many."""
+"""Gives studies to the workers of a Dask cluster, on this machine or on many."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ if TYPE_CHECKING:
     from distributed import Client, Future, LocalCluster
 
 Do = Callable[[Sequence[Scan], Callable[[Outcome], Any]], None]
-GONE = "the Dask scheduler is gone: what is complete stays, --resume does the rest."
+GONE = "the Dask scheduler is gone; complete studies are kept, --resume does the rest."
 CONNECT = 30  # seconds to find the scheduler
-LOOK = 1  # seconds between two looks for workers that have joined
-# in each process: it is as quiet as this one, and leaves an interruption, which the terminal sends to all, to this one
+LOOK = 1  # seconds between two looks for new workers
+# in each worker: log as little as this process does, and leave Ctrl-C, which the terminal sends to all, to this process
 PRELOAD = "import logging, signal; logging.basicConfig(level={}); signal.signal(signal.SIGINT, signal.SIG_IGN)"
 BUSY = threading.Lock()  # a worker does one study at a time, whatever its number of threads
 
 
 @contextmanager
 def team(settings: Settings, workers: int | str) -> Iterator[Do]:
-    """A function that does studies like `Run.do`, but on workers; those are let go in the end.
+    """A function like `Run.do` that does studies on workers, which end with the context.
 
     Args:
         settings: of the studies.
@@ -49,7 +49,7 @@ def team(settings: Settings, workers: int | str) -> Iterator[Do]:
     for name in ("distributed", "distributed.client"):  # Dask gives both a level of their own
         logging.getLogger(name).setLevel(level if level < logging.WARNING else logging.CRITICAL)
     if isinstance(workers, int):
-        from dask.system import cpu_count  # those that this process may use
+        from dask.system import cpu_count  # only the cores that this process may use
 
         threads = settings.options.threads or max(1, cpu_count() // workers)
         settings = replace(settings, options=replace(settings.options, threads=threads))
@@ -64,20 +64,20 @@ def team(settings: Settings, workers: int | str) -> Iterator[Do]:
 
 @contextmanager
 def _local(number: int) -> Iterator[LocalCluster]:
-    """A cluster of this machine, closed to its other users, without a limit of memory but the machine's own."""
+    """A cluster on this machine, closed to other users, without a memory limit of its own."""
     import dask
     from distributed import LocalCluster
     from distributed.security import Security
 
     with (
-        # else Dask sets OMP_NUM_THREADS and its like to 1 in this process, for good, so that the workers inherit them
+        # else Dask sets OMP_NUM_THREADS and others to 1 in this process, for good
         dask.config.set({"distributed.nanny.pre-spawn-environ": {}}),
         tempfile.TemporaryDirectory(prefix="ravnet-") as folder,
         LocalCluster(
             n_workers=number,
             threads_per_worker=1,
             memory_limit=0,
-            dashboard_address="127.0.0.1:0",  # its HTTP server, which it wants at any rate
+            dashboard_address="127.0.0.1:0",  # Dask always starts this HTTP server
             local_directory=folder,
             security=Security.temporary(),
             silence_logs=logging.CRITICAL,
@@ -88,7 +88,7 @@ def _local(number: int) -> Iterator[LocalCluster]:
 
 
 def _do(client: Client, settings: Settings, scans: Sequence[Scan], end: Callable[[Outcome], Any]) -> None:
-    """Hands out one study a worker thread: where a worker dies, no study but the one it was at is held against it."""
+    """Gives each worker thread one study: if a worker dies, only that study counts a failure."""
     from distributed import TimeoutError, wait
     from distributed.comm import CommClosedError
 
@@ -101,7 +101,7 @@ def _do(client: Client, settings: Settings, scans: Sequence[Scan], end: Callable
             for _ in range(min(len(waiting), sum(client.nthreads().values()) - len(going))):
                 scan = waiting.pop()
                 going[client.submit(_study, settings, scan, pure=False)] = scan
-            if not going:  # no worker there yet
+            if not going:  # no worker yet
                 time.sleep(LOOK)
                 continue
             try:
@@ -111,7 +111,7 @@ def _do(client: Client, settings: Settings, scans: Sequence[Scan], end: Callable
             for future in done:
                 end(_outcome(future, going.pop(future)))
     except (KeyboardInterrupt, OutputFull):
-        wait(list(going))  # what a worker's thread has begun cannot be interrupted
+        wait(list(going))  # a worker's thread cannot be interrupted
         raise
     except CommClosedError as error:
         raise ConnectionError(GONE) from error
@@ -125,14 +125,14 @@ def _outcome(future: Future, scan: Scan) -> Outcome:
     except OutputFull:
         raise
     except KilledWorker as error:
-        text = f"{error.allowed_failures + 1} workers died of it, the last at {error.last_worker.address}"
+        text = f"{error.allowed_failures + 1} workers died on it, the last at {error.last_worker.address}"
     except Exception as error:
         text = " ".join(str(error).split()) or type(error).__name__
     return Outcome(scan.name, str(scan.source), "failed", f"{scan.source}: {text}")
 
 
 def _study(settings: Settings, scan: Scan) -> Outcome:
-    """What a worker does."""
+    """Does one study, on a worker."""
     outcomes: list[Outcome] = []
     with BUSY:
         _run(settings).do([scan], outcomes.append)
@@ -141,5 +141,5 @@ def _study(settings: Settings, scan: Scan) -> Outcome:
 
 @lru_cache(maxsize=1)
 def _run(settings: Settings) -> Run:
-    """The network is loaded once a worker."""
+    """Loads the network once per worker."""
     return Run(settings)

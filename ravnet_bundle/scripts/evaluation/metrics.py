@@ -1,12 +1,12 @@
-"""The numbers of an evaluation, in two protocols that never share a table: the paper's and that of the LiTS challenge.
+"""Metrics of an evaluation in two protocols with separate tables: the paper's, and that of the LiTS challenge.
 
-Both compare binary masks, liver (label > 0) against the rest, on the untouched label's own grid. Where one is empty:
+Both compare binary masks, liver (label > 0) and the rest, on the untouched label's own grid. If a mask is empty:
 
-- no liver in the reference: all but accuracy and volumes is nan, as in monai.metrics;
-- liver in the reference, none in the prediction: precision, ASSD and HD95 are nan; the rest says that it was missed:
-  Dice, DSC, JSC and NSD are 0, VOE is 1, RVD is -1.
+- no liver in the reference: all except accuracy and volumes is nan, as in monai.metrics;
+- liver in the reference, none in the prediction: precision, ASSD and HD95 are nan; Dice, DSC, JSC and NSD are 0, VOE is
+  1, RVD is -1.
 
-Such cases are counted, and every mean leaves the nan out and says over how many values it was taken.
+Such cases are counted. Every mean leaves nan out and states its number of values.
 """
 
 from __future__ import annotations
@@ -40,19 +40,19 @@ from ..geometry import axial_axis, bounding_box, spacing_of
 
 logger = logging.getLogger(__name__)
 
-PAPER = {"acc": "accuracy", "pre": "precision", "dsc": "f1 score", "jsc": "threat score"}  # to monai's names
+PAPER = {"acc": "accuracy", "pre": "precision", "dsc": "f1 score", "jsc": "threat score"}  # name -> MONAI's name
 LITS = ("dice", "voe", "rvd", "assd_mm", "hd95_mm", "nsd_3mm")
 
 PAPER_PROTOCOL = (
     "Lee et al. 2021: accuracy, precision, Dice (DSC) and Jaccard (JSC) of pixels, 0 to 1. "
     "'pooled': the pixels of all slices of all cases, counted together. 'liver_slices': of each axial slice that shows "
-    "liver in the reference, then averaged over these slices of all cases. The paper does not say which is its own."
+    "liver in the reference, then averaged over these slices of all cases. The paper does not say which it uses."
 )
 LITS_PROTOCOL = (
     "LiTS challenge (arXiv:1901.04056): of each case, then averaged over the cases; tumour counts as liver. "
-    "dice; voe = 1 - Jaccard; rvd = (prediction - reference) / reference, positive where too much was found; "
+    "dice; voe = 1 - Jaccard; rvd = (prediction - reference) / reference, positive if too much was found; "
     "assd_mm: average symmetric surface distance; hd95_mm: the greater of both directed 95th percentiles of it; "
-    "nsd_3mm: the part of both surfaces' area within 3 mm of the other (not of LiTS, but usual). "
+    "nsd_3mm: the part of both surfaces' area within 3 mm of the other (not in LiTS, but usual). "
     "Millimetres are from the label's affine. dice_global: the voxels of all cases, counted together."
 )
 
@@ -61,9 +61,9 @@ class Case(NamedTuple):
     """One case's results.
 
     Attributes:
-        name: its image's file name without the extension.
+        name: the image's file name without the extension.
         slices: pixels of each axial slice, (slices, 4): true positive, false positive, true negative, false negative.
-        lits: the names of LITS, volume_ml (of the prediction), reference_ml, outside_ml (found in slices without any).
+        lits: the metrics of LITS, volume_ml (prediction), reference_ml, outside_ml (prediction in slices without any).
     """
 
     name: str
@@ -76,7 +76,7 @@ def paper_counts(pred: torch.Tensor, label: torch.Tensor, axis: int = -1) -> tor
 
     Args:
         pred, label: boolean.
-        axis: along which the slices follow each other.
+        axis: of the slices.
     """
     parts = [mask.to(torch.uint8).movedim(axis, 0).unsqueeze(1).split(32) for mask in (pred, label)]
     return torch.cat([get_confusion_matrix(p, r) for p, r in zip(*parts)]).squeeze(1).double()
@@ -102,8 +102,7 @@ def liver_bearing(counts: torch.Tensor) -> torch.Tensor:
 def lits_metrics(pred: torch.Tensor, label: torch.Tensor, spacing: Sequence[float]) -> dict[str, float]:
     """LITS and both volumes in ml of one case: masks (X, Y, Z), boolean, voxels of `spacing` mm.
 
-    Surfaces are compared within the bounding box of both masks, which changes no distance: a mask that touches the
-    border of the box ends there, as it does at the volume's.
+    Surfaces are compared within the bounding box of both masks, which changes no distance.
     """
     box = bounding_box((pred | label).numpy()) or ()
     pred, label = pred[box], label[box]
@@ -146,10 +145,10 @@ def surface_dice(pred: torch.Tensor, label: torch.Tensor, spacing: Sequence[floa
 
 
 def check_same_grid(pred: MetaTensor, label: MetaTensor) -> None:
-    """Raises `ValueError`, which names both, unless a prediction (its image's grid) and a label can be one grid.
+    """Raises `ValueError`, with both names, unless a prediction (on its image's grid) and a label are on one grid.
 
-    Shapes must agree, and the axes that the files state, because `RepairHeaderd` gives every label its image's affine;
-    but an identity affine, a known fault of LiTS, states nothing.
+    Shapes and the files' own axes must agree (`RepairHeaderd` gives every label its image's affine). An identity
+    affine, a known fault of LiTS, is ignored.
     """
     names = [str(mask.meta.get("filename_or_obj", "")) for mask in (pred, label)]
     shapes = [tuple(mask.shape[1:]) for mask in (pred, label)]
@@ -167,7 +166,7 @@ def evaluate_case(pred: MetaTensor, label: MetaTensor) -> Case:
     """Compares a prediction with its label, both (1, X, Y, Z) with their affines.
 
     Raises:
-        ValueError: where they are not on one grid.
+        ValueError: they are not on one grid.
     """
     check_same_grid(pred, label)
     affine = label.affine.cpu().numpy()
@@ -179,13 +178,13 @@ def evaluate_case(pred: MetaTensor, label: MetaTensor) -> Case:
 
 
 def mean(values: Sequence[float] | torch.Tensor) -> tuple[float, int]:
-    """The mean of the values that are not nan (nan where none is), and their number."""
+    """The mean of the values that are not nan (nan without any), and their number."""
     values = torch.as_tensor(values, dtype=torch.float64)
     return float(values.nanmean()), int((~values.isnan()).sum())
 
 
 def paper_row(case: Case) -> dict[str, str | int | float]:
-    """One case in the paper's table: its own pixels pooled, and the mean over its liver-bearing slices."""
+    """One case in the paper's table: its pixels pooled, and the mean over its slices with liver."""
     slices = paper_metrics(liver_bearing(case.slices))
     return {
         "name": case.name,
@@ -197,7 +196,7 @@ def paper_row(case: Case) -> dict[str, str | int | float]:
 
 
 def summarize(cases: Sequence[Case], split: str) -> dict:
-    """Both protocols over all cases, as `summary.json` holds them (there, nan is null)."""
+    """Both protocols over all cases, as in `summary.json` (there nan is null)."""
     slices = torch.cat([case.slices for case in cases])
     liver = paper_metrics(liver_bearing(slices))
     by_case = {name: mean([case.lits[name] for case in cases]) for name in LITS}
@@ -220,7 +219,7 @@ def summarize(cases: Sequence[Case], split: str) -> dict:
 
 
 def headline(summary: Mapping) -> dict[str, float]:
-    """A summary's figures under names that say their protocol, for `engine.state.metrics`."""
+    """A summary's figures with the protocol in their names, for `engine.state.metrics`."""
     paper, lits = summary["paper"], summary["lits"]
     return {
         **{f"paper_pooled_{name}": value for name, value in paper["pooled"].items()},
@@ -236,16 +235,16 @@ class CaseTables:
     """Handler of an evaluator: writes `paper.csv` and `lits.csv`, one row per case, and `summary.json`.
 
     It takes `pred` and `label`, MetaTensors (1, X, Y, Z), from the evaluator's postprocessed output before any metric
-    does, so that a label on another grid ends in a clear error. At the end it writes the files and puts `headline` into
-    `engine.state.metrics`: list it before the handlers that print them. Under torch.distributed the cases of all ranks
-    are put together, each once, and rank 0 writes.
+    does, so that a label on another grid gives a clear error. At the end it writes the files and puts `headline` into
+    `engine.state.metrics`: list it before the handlers that print them. With several ranks, rank 0 writes the
+    cases of all, each once.
 
     Args:
-        output_dir: made if it is not there.
-        split: the data's part, for the summary.
+        output_dir: made if missing.
+        split: the part of the data, for the summary.
 
     Raises:
-        ValueError: in the evaluator's run, where a label is not on its image's grid.
+        ValueError: during the evaluation, if a label is not on its image's grid.
     """
 
     def __init__(self, output_dir: str, split: str):

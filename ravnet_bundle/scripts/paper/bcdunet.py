@@ -45,7 +45,7 @@ class BCDUNet(nn.Module):
         in_channels: channels of the input.
         out_channels: channels of the output.
         width: w, filters of the first level, even; 64 in its paper.
-        dense: pairs of convolutions at the bottom: 1, or 3 with the first pair's result fed to the third too.
+        dense: pairs of convolutions at the bottom: 1, or 3; the third also gets the first pair's result.
     """
 
     def __init__(self, in_channels: int = 1, out_channels: int = 1, width: int = 64, dense: int = 1):

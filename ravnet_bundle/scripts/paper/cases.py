@@ -1,4 +1,4 @@
-"""Scans as the figures show them: axes R, A, S, with the reference and what the networks found."""
+"""Scans for the figures: axes R, A, S, with the reference and the networks' masks."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Scan(NamedTuple):
     hu: np.ndarray
     label: np.ndarray
     spacing: tuple[float, ...]
-    affine: torch.Tensor  # of the files' own axes, repaired
+    affine: torch.Tensor  # of the file's own axes, repaired
 
 
 class Slice(NamedTuple):
-    """The axial slice with most liver in the reference: arrays are `(X, Y)`, `masks` by network."""
+    """The axial slice with most liver in the reference; arrays are `(X, Y)`, `masks` by network."""
 
     name: str
-    number: int  # from below, from 1
+    number: int  # counted from below, from 1
     hu: np.ndarray
     label: np.ndarray
     masks: dict[str, np.ndarray]

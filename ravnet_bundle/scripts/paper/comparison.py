@@ -1,4 +1,4 @@
-"""All runs of a comparison, one after the other, and what is made of them."""
+"""All runs of a comparison, one after the other, then its tables and figures."""
 
 from __future__ import annotations
 
@@ -23,30 +23,29 @@ logger = logging.getLogger(__name__)
 
 
 class Comparison:
-    """Trains and evaluates networks alike, then writes tables and figures of every run in `output_dir` that is whole.
+    """Trains and evaluates networks alike, then writes tables and figures of all complete runs in `output_dir`.
 
-    Runs lie in `output_dir/runs/<network>/<loss>`. Several machines may each run some `networks`: with their runs in
-    one `output_dir`, the tables and figures are of all of them, and `networks=[]` makes these alone. A run that is
-    whole is not made again; one that was ended, by SIGTERM or any other way, goes on. Networks of one structure (U-Net
-    and ULSM-Net) share a training: give them to the same machine.
+    Runs are in `output_dir/runs/<network>/<loss>`. Several machines may each run some `networks`: copy their runs into
+    one `output_dir`, and make tables and figures with `networks=[]`. A complete run is kept, an interrupted one
+    resumes. Networks of one structure (U-Net and ULSM-Net) share a training: run them on the same machine.
 
     Args:
         bundle_root: the bundle's folder.
         dataset_dir: labelled scans, as train.json takes them.
-        output_dir: made if it is not there.
-        networks: names to run, of `rivals.NETWORKS` or `readings`; `None` for all of the former.
+        output_dir: made if missing.
+        networks: names to run, of `rivals.NETWORKS` or `readings`; `None` for all of `NETWORKS`.
         budget: slices that each network sees in training, rounded to whole validation intervals.
         scale: of the networks' widths; 1 is each paper's.
-        split: the part of the data that is evaluated.
-        seed: of weights, slices, augmentation and, where the data bring none, the split.
+        split: the part of the data to evaluate.
+        seed: of weights, slices, augmentation and, if the data have none, the split.
         losses: name -> the config whose `loss` it is. All networks are trained with the first, RA V-Net with each.
         validations: number of validations in a training, evenly spaced; the best one's weights are kept.
-        readings: name -> arguments of RAVNet, where the paper's text leaves room: an ablation, with a table of its own.
+        readings: name -> arguments of RAVNet for other readings of the paper's text, with a table of their own.
         settings: more keys of train.json that all runs share.
 
     Raises:
-        SystemExit: with one line, before anything is run: a name that does not exist, no data, or a run in `output_dir`
-            that was begun with other settings; at the end: the networks that failed.
+        SystemExit: with one line; before anything is run: an unknown name, no data, or a run in `output_dir` with other
+            settings; at the end: the networks that failed.
     """
 
     def __init__(
@@ -82,13 +81,13 @@ class Comparison:
             logger.info("%d of %d: %s, %s loss, %d slices", number, len(chosen), name, loss, run.slices)
             try:
                 if not run.train():
-                    logger.info("%s is ended before its time; the same command goes on with it", name)
+                    logger.info("%s was interrupted; the same command resumes it", name)
                     return
                 run.evaluate()
-            except Exception as error:  # one network's fault is not the others'
+            except Exception as error:  # the other networks go on
                 logger.exception("%s failed", name)
                 failures.append(f"{name} ({run.fail(error)})")
-            gc.collect()  # a workflow's parts refer to each other: before the next one takes as much memory
+            gc.collect()  # a workflow has reference cycles: free its memory before the next one
         self.write(scans, runs)
         if failures:
             raise SystemExit(f"comparing: failed: {'; '.join(failures)}. Tables and figures hold the others.")
@@ -142,14 +141,14 @@ class Comparison:
         return json.loads((self.bundle_root / "configs" / f"{name}.json").read_text())
 
     def command(self) -> str:
-        """What makes the whole comparison again."""
+        """The command that repeats the whole comparison."""
         keys = ("budget", "scale", "split", "seed", "validations", "settings")
         words = [f'--{key} "{getattr(self, key)}"' for key in keys]
         start = "python -m monai.bundle run comparing --config_file configs/compare.json"
         return " ".join([start, "--dataset_dir DATA --output_dir OUT", *words])
 
     def write(self, scans: Mapping[str, list[dict[str, str]]], runs: Mapping[tuple[str, str], Run]) -> None:
-        """Tables and figures of the runs that are whole; the others are named as what they are."""
+        """Writes tables and figures of the complete runs; the tables give the status of the others."""
         tables.write(self.output_dir, runs, list(self.losses), self.command())
         trained = {name: run for (name, loss), run in runs.items() if loss == self.main and run.record()}
         curves = {name: read_curves(run) for name, run in trained.items() if run.training == run.folder}

@@ -1,4 +1,4 @@
-"""CS2-Net for slices (Mou et al. 2021, arXiv 2010.07486): a residual U-Net, attentive to space and channels."""
+"""CS2-Net for slices (Mou et al. 2021, arXiv 2010.07486): a residual U-Net with spatial and channel attention."""
 
 from __future__ import annotations
 
@@ -50,8 +50,8 @@ class Decode(nn.Module):
 class SpatialAttention(nn.Module):
     """Spatial attention block (its section 3.3): `(B, C, H, W) -> (B, C, H, W)`.
 
-    `x + gain V softmax(Q^T K)^T` over the pixels, unscaled; the queries by a 1 x 3 and the keys by a 3 x 1 convolution
-    to C/8 channels, with batch normalisation and ReLU, the values by a 1 x 1 convolution. The gain is 0 at the start.
+    `x + gain V softmax(Q^T K)^T` over the pixels, unscaled. A 1 x 3 convolution makes the queries and a 3 x 1 the keys,
+    with C/8 channels, batch normalisation and ReLU; a 1 x 1 convolution makes the values. The gain starts at 0.
     """
 
     def __init__(self, channels: int):

@@ -10,20 +10,20 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from .runs import Run
 
-logging.getLogger("tensorboard").setLevel(logging.WARNING)  # it tells of each file that it opens
+logging.getLogger("tensorboard").setLevel(logging.WARNING)  # it logs each file
 
 TAGS = ("train_loss", "train_dice", "val_dice")
 
 
 def read_curves(run: Run) -> list[dict[str, Any]]:
-    """A row per epoch: epoch, slices (seen until its end) and TAGS, `None` where an epoch was not validated.
+    """A row per epoch: epoch, slices (seen until its end) and TAGS; `None` without validation.
 
-    `train_loss` is the mean over the epoch's steps. After a kill some steps were taken twice, alike: the last counts.
+    `train_loss` is the mean over the epoch's steps. Steps repeated after a kill are equal; the last one counts.
     """
-    log = EventAccumulator(str(run.training), size_guidance={"scalars": 0}).Reload()  # 0: all of them
+    log = EventAccumulator(str(run.training), size_guidance={"scalars": 0}).Reload()  # 0: all
     found = log.Tags()["scalars"]
     steps = {tag: {event.step: event.value for event in log.Scalars(tag)} if tag in found else {} for tag in TAGS}
-    if not steps["train_loss"]:  # the files were left behind
+    if not steps["train_loss"]:  # no TensorBoard files
         return []
     by_epoch = defaultdict(list)
     per_epoch = len(steps["train_loss"]) / run.epochs

@@ -1,4 +1,4 @@
-"""The paper's figures, drawn anew: windowing (2), liver (7), contours (8, 9, 12), curves (10, 11)."""
+"""The paper's figures with our results: windowing (2), liver (7), contours (8, 9, 12), curves (10, 11)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from scipy import ndimage
 from skimage.measure import marching_cubes
 
 matplotlib.use("Agg")
-import matplotlib.pyplot as plt  # noqa: E402  (the backend is chosen first: there may be no screen)
+import matplotlib.pyplot as plt  # noqa: E402  (after the backend, as there may be no screen)
 from matplotlib.colors import LightSource  # noqa: E402
 from matplotlib.figure import Figure  # noqa: E402
 from matplotlib.lines import Line2D  # noqa: E402
@@ -27,7 +27,7 @@ from .published import LOSS_NETWORK, PANELS  # noqa: E402
 from .rivals import NETWORKS  # noqa: E402
 
 TRUTH, FOUND, TUMOUR = "#40ff80", "#ff4040", "#ffd000"
-COLUMNS = 6  # panels beside each other
+COLUMNS = 6  # panels in a row
 PANEL = 2.5  # inches
 
 Curves = Mapping[str, Sequence[Mapping[str, Any]]]
@@ -42,13 +42,13 @@ def write(
 ) -> None:
     """Writes figure_2.png and so on, and curves.csv, into `folder`.
 
-    The slices are chosen by the reference alone: the first, middle and last scan by name, each at its slice with most
-    liver; the liver in 3D is that of the scan with most tumour.
+    The reference alone selects the slices: the first, middle and last scan by name, at the slice with most liver; in 3D
+    the scan with most tumour.
 
     Args:
         items: "image" and "label" of the evaluated scans.
-        masks: network -> folder of its masks, of the networks that were evaluated.
-        curves: network -> `read_curves`, of the networks that were trained.
+        masks: network -> folder of its masks, for evaluated networks.
+        curves: network -> `read_curves`, for trained networks.
         window: lowest and highest HU.
     """
     items = sorted(items, key=lambda item: item["image"])
@@ -76,7 +76,7 @@ def save(figure: Figure, path: Path) -> None:
 
 
 def show(axis: plt.Axes, image: np.ndarray, spacing: Sequence[float], window: tuple[float, float], title: str):
-    """An axial slice `(X, Y)`, axes R and A, as radiologists see it: anterior above, the right on the left."""
+    """Draws an axial slice `(X, Y)`, axes R and A, in radiological orientation."""
     axis.set_title(title, fontsize=9)
     axis.axis("off")
     drawn = axis.imshow(
@@ -87,7 +87,7 @@ def show(axis: plt.Axes, image: np.ndarray, spacing: Sequence[float], window: tu
 
 
 def windowing(shown: Slice, window: tuple[float, float]) -> Figure:
-    """Figure 2: a slice with all of its HU, in the window, and its label."""
+    """Figure 2: a slice with all HU, with the window, and its label."""
     figure, axes = plt.subplots(1, 3, figsize=(12, 4.2), layout="constrained")
     full = float(shown.hu.min()), float(shown.hu.max())
     for axis, limits, name in zip(axes, (full, window), ("HU as stored", "(a) windowed")):
@@ -99,8 +99,8 @@ def windowing(shown: Slice, window: tuple[float, float]) -> Figure:
 
 
 def liver(scan: Scan) -> Figure:
-    """Figure 7: the reference's liver in 3D (marching cubes), its tumours shining through."""
-    step = 2.5  # mm: what a reader can see of a liver
+    """Figure 7: the reference's liver in 3D (marching cubes), transparent, with its tumours."""
+    step = 2.5  # mm: as fine as the figure shows
     figure = plt.figure(figsize=(9, 4.4), layout="constrained")
     parts = [(scan.label > 0, FOUND, 0.2, "liver"), (scan.label > 1, TUMOUR, 1.0, "tumour")]
     parts = [part for part in parts if part[0].any()]
@@ -108,11 +108,11 @@ def liver(scan: Scan) -> Figure:
     size = [(high - low) * s for low, high, s in zip(*box, scan.spacing)]
     for column, (azimuth, name) in enumerate(((90, "from the front"), (180, "from the patient's left")), start=1):
         axis = figure.add_subplot(1, 2, column, projection="3d")
-        light = LightSource(azdeg=90 - azimuth - 25, altdeg=40)  # clockwise from +y; from where the reader stands
+        light = LightSource(azdeg=90 - azimuth - 25, altdeg=40)  # clockwise from +y; light from the viewer
         for mask, colour, alpha, _ in parts:
             cut = mask[tuple(map(slice, *box))].astype(np.float32)
             smooth = ndimage.zoom(cut, [s / step for s in scan.spacing], order=1, grid_mode=True, mode="nearest")
-            if smooth.max() <= 0.5:  # less than a voxel of this size
+            if smooth.max() <= 0.5:  # smaller than a voxel of this size
                 continue
             points, faces, _, _ = marching_cubes(np.pad(smooth, 1), 0.5, gradient_direction="ascent")
             axis.add_collection3d(
@@ -135,7 +135,7 @@ def liver(scan: Scan) -> Figure:
 
 
 def contours(slices: Sequence[Slice], names: Sequence[str], window: tuple[float, float]) -> Figure:
-    """Figures 8, 9, 12: one slice per scan, the same in each network's panel, with its contour and the reference's."""
+    """Figures 8, 9, 12: one slice per scan, a panel per network with its contour and the reference's."""
     lines = -(-len(names) // COLUMNS)
     columns = -(-len(names) // lines)
     boxes = [body(shown.hu) for shown in slices]
@@ -171,12 +171,12 @@ def dice(mask: np.ndarray, truth: np.ndarray) -> float:
 
 
 def body(hu: np.ndarray) -> tuple[slice, ...]:
-    """The box around the largest thing in a slice that is not air."""
+    """The box around the body: the largest component of a slice that is not air."""
     return bounding_box(largest_component(hu > -30, corners=False)) or np.s_[:, :]
 
 
 def line(name: str) -> dict[str, Any]:
-    """A network's own colour and dashes, the same in every figure; RA V-Net's is thick and black."""
+    """A network's colour and dashes, equal in all figures; RA V-Net is thick and black."""
     if name == LOSS_NETWORK:
         return {"color": "black", "lw": 2.2, "zorder": 5}
     number = list(NETWORKS).index(name)
@@ -204,7 +204,7 @@ def losses(curves: Curves) -> Figure:
 
 
 def dices(curves: Curves) -> Figure:
-    """Figure 11, with Dice in the place of accuracy, which background alone makes high."""
+    """Figure 11, with Dice instead of accuracy, which the background alone makes high."""
     figure, axes = plt.subplots(1, 2, figsize=(13, 5), layout="constrained")
     plot(axes[0], curves, "train_dice", "Dice of the training's slices, mean of an epoch")
     plot(axes[1], curves, "val_dice", "Dice of the validation scans (moving average)", marker="o", ms=3)

@@ -1,4 +1,4 @@
-"""Today's networks as MONAI has them, at the size of their papers, behind the same door as the others.
+"""MONAI's networks, at the size of their papers, with the same arguments as the others.
 
 Each takes `(B, in_channels, H, W)`, H and W divisible by 16, and returns logits `(B, out_channels, H, W)`.
 """
@@ -19,7 +19,7 @@ def attention_unet(in_channels: int = 1, out_channels: int = 1, width: int = 64)
 class UNetPlusPlus(nn.Module):
     """U-Net++ (Zhou et al. 2018): five levels of w to 16w filters; w is 32 in its paper.
 
-    Without deep supervision, so that MONAI's heads of the three shallower networks inside it have no use and go.
+    Without deep supervision, so MONAI's heads of the three shallower networks inside it are removed.
     """
 
     def __init__(self, in_channels: int = 1, out_channels: int = 1, width: int = 32):
@@ -35,8 +35,8 @@ class UNetPlusPlus(nn.Module):
 class NNUNet(nn.Module):
     """The network that nnU-Net plans for slices of 512 x 512: eight levels of w to 16w filters; w is 32 there.
 
-    Its seven halvings need 128, and its instance normalisation more than one pixel at the bottom: other images are
-    padded to a multiple of 128, at least 256, with zeros to the right and below, and the logits are cropped.
+    It halves the size seven times, and its instance normalisation needs more than one pixel at the bottom. So images
+    are zero-padded on the right and below to a multiple of 128, at least 256, and the logits are cropped.
     """
 
     def __init__(self, in_channels: int = 1, out_channels: int = 1, width: int = 32):

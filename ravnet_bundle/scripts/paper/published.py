@@ -1,14 +1,14 @@
-"""What the paper printed in its Tables 1 to 4, and the networks in the panels of its Figures 8, 9 and 12."""
+"""The paper's Tables 1 to 4, and the networks in its Figures 8, 9 and 12."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
-LOSS_NETWORK = "RA V-Net"  # of Table 1, "the same model": the paper does not say which
+LOSS_NETWORK = "RA V-Net"  # Table 1 is of "the same model"; the paper does not say which
 
 
 class Published(NamedTuple):
-    """One row: accuracy, precision, DSC and JSC as printed, `None` where the paper prints none."""
+    """One row: accuracy, precision, DSC and JSC as printed; `None` if missing."""
 
     acc: float | None = None
     pre: float | None = None
@@ -21,7 +21,7 @@ LOSSES = {  # Table 1, which has no JSC
     "BCE": Published(0.9933, 0.9336, 0.9144),
 }
 
-# A row of the paper stands under each network that it may mean.
+# A row of the paper is listed for each network that it may mean.
 TABLES: dict[str, tuple[str, dict[str, Published]]] = {
     "2": (
         "encoders",

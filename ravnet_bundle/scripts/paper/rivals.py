@@ -1,8 +1,8 @@
-"""The networks that the paper compares (Tables 2 to 4), and four of today's: all by one name, all of one kind.
+"""The networks that the paper compares (Tables 2 to 4), and four of MONAI's, by name.
 
 Every network takes slices `(B, 1, H, W)`, H and W divisible by 16, and returns logits of the same size. Those of the
-paper start from He normal convolutions and use PyTorch's batch normalisation, so that the networks differ by their
-structure alone; MONAI's start as MONAI starts them.
+paper start from He normal convolutions and use PyTorch's batch normalisation, so that they differ only in their
+structure. MONAI's keep MONAI's initialisation.
 """
 
 from __future__ import annotations
@@ -40,27 +40,27 @@ NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "DynUNet": NNUNet,
     "SegResNet": segresnet,
 }
-"""Display name -> callable of `in_channels=1, out_channels=1, width=<its own paper's>`."""
+"""Name in tables -> callable of `in_channels=1, out_channels=1, width=<its own paper's>`."""
 
 OUR_READING = {
-    "Mo": "Public is the abstract of a thesis with Table 4's DSC and JSC: a U-Net with an improved residual module in "
-    "the place of the convolutions, and skips that bring the decoder features of several scales. Here the module is "
-    "the basic residual block, and each skip is fused from its own and all finer levels. It was trained with cross "
-    "entropy and Dice, here with the loss of all.",
-    "CSDResU-Net": "Public is the abstract: residual units, depthwise separable and dilated convolutions in one U-Net, "
-    "in a cascade (the liver, then tumours in it). Here it is the liver's stage: every block is residual, of two "
-    "separable convolutions, the second of dilation 2.",
-    "ULSM-Net": "Public is the title: a fusion of U-Net and level set. Here a geodesic active contour refines U-Net's "
-    "mask slice by slice.",
+    "Mo": "Only the abstract of a thesis is public, with Table 4's DSC and JSC: a U-Net with an improved residual "
+    "module instead of the convolutions, and skips that bring the decoder features of several scales. Here the module "
+    "is the basic residual block, and each skip is fused from its own and all finer levels. It was trained with cross "
+    "entropy and Dice, here with the same loss as all.",
+    "CSDResU-Net": "Only the abstract is public: residual units, depthwise separable and dilated convolutions in one "
+    "U-Net, in a cascade (the liver, then its tumours). Here it is the liver's stage: every block is residual, with "
+    "two separable convolutions, the second of dilation 2.",
+    "ULSM-Net": "Only the title is public: a fusion of U-Net and level set. Here a geodesic active contour refines "
+    "U-Net's mask slice by slice.",
 }
-"""Display name -> what is public of a network of Table 4 without code or open text, and what is ours."""
+"""Name in tables -> for a network of Table 4 without public code or text: what is published, and what is ours."""
 
 REFINEMENTS: dict[str, Callable[..., LevelSetd]] = {"ULSM-Net": LevelSetd}
-"""Display name -> transform of the mask that belongs to the method; the others have none."""
+"""Name in tables -> transform of the mask that belongs to the method."""
 
 
 def build(name: str, scale: float = 1.0, in_channels: int = 1, out_channels: int = 1) -> nn.Module:
-    """A network of `NETWORKS`, its filters at `scale` times those of its paper.
+    """A network of `NETWORKS`, with `scale` times the filters of its paper.
 
     Args:
         name: a key of `NETWORKS`.
@@ -69,7 +69,7 @@ def build(name: str, scale: float = 1.0, in_channels: int = 1, out_channels: int
         out_channels: channels of the output.
 
     Raises:
-        ValueError: where there is no such network, or its width at this scale is not a whole, fitting number.
+        ValueError: an unknown network, or a scale that does not give a valid width.
     """
     if name not in NETWORKS:
         raise ValueError(f"no network is named {name!r}: there are {', '.join(NETWORKS)}.")

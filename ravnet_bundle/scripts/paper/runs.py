@@ -1,4 +1,4 @@
-"""One network's training and evaluation, as train.json and evaluate.json say but for a few overrides, in one folder."""
+"""One network's training and evaluation by train.json and evaluate.json with a few overrides, in one folder."""
 
 from __future__ import annotations
 
@@ -17,28 +17,27 @@ from ..files import atomic
 
 logger = logging.getLogger(__name__)
 
-# What may differ between two machines that work on one comparison: none of it has a part in the result.
+# Keys that may differ between two machines of one comparison: they do not change the result.
 PLACES = ("bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "device", "cache_dir", "save_interval")
 
 
-# Every network sees every slice whole: what the shipped one leaves out to save time is no part of the comparison.
+# Every network sees every slice; the shipped network's first pass, which saves time, is not compared.
 EVALUATION = {"validate#inferer": "@train#inferer"}
 
 
 class Run:
-    """One network's folder: settings.json, the training's own files, record.json once it ended, and a folder per split.
+    """One network's folder: settings.json, the training's files, record.json when it has ended, a folder per split.
 
-    Each step leaves a file behind when it is done, so that a run goes on, after any kill, with the first step that is
-    not done.
+    Each step writes a file when it is done, so that a run resumes after any kill.
 
     Args:
         folder: of this run's results.
-        training: of its training, which several runs may share.
-        bundle_root: where `configs/` lies.
+        training: folder of its training; runs may share it.
+        bundle_root: folder with `configs/`.
         overrides: id -> raw value, over train.json, for `ConfigParser`.
         scans: part of the data -> names of its scans.
-        split: the part that is evaluated.
-        refinement: a transform of the mask `pred` on the grid that the network saw, before it goes back to the scan's.
+        split: the part to evaluate.
+        refinement: a transform of the mask `pred` on the network's grid, before it goes back to the scan's.
     """
 
     def __init__(
@@ -71,7 +70,7 @@ class Run:
         return ConfigWorkflow(files, workflow_type="train", logging_file=False, **settings)
 
     def check(self) -> None:
-        """Raises `ValueError`, which names the difference, where the training was begun with other settings."""
+        """Raises `ValueError`, with the differences, if the training was begun with other settings."""
         before = load(self.training / "settings.json")
         found = list(differences(before, self.settings)) if before else []
         if found:
@@ -81,11 +80,11 @@ class Run:
             )
 
     def record(self) -> dict[str, Any] | None:
-        """What is known of the ended training: parameters, epochs, slices, seed, commit, hardware."""
+        """Facts about the ended training: parameters, epochs, slices, seed, commit, hardware."""
         return load(self.training / "record.json")
 
     def train(self) -> bool:
-        """Trains, or goes on training; false where SIGTERM ended it before its time."""
+        """Trains or resumes; false if SIGTERM ended it early."""
         self.check()
         (self.folder / "failed.json").unlink(missing_ok=True)
         state = self.training / "resume.pt"
@@ -108,16 +107,16 @@ class Run:
                 },
                 self.training / "record.json",
             )
-        state.unlink(missing_ok=True)  # four times the weights, and of no more use
+        state.unlink(missing_ok=True)  # four times the weights, and no longer needed
         return True
 
     def summary(self) -> dict[str, Any] | None:
-        """The evaluation's `summary.json`, if it was made with today's evaluate.json."""
+        """The evaluation's `summary.json`, if it was made with the current evaluate.json."""
         same = load(self.results / "settings.json") == self._evaluation()
         return load(self.results / "summary.json") if same else None
 
     def evaluate(self) -> None:
-        """Writes `CaseTables`'s files and the masks of the split's scans, unless they are there."""
+        """Writes the files of `CaseTables` and the masks of the split's scans, unless they exist."""
         if self.summary() is not None:
             return
         (self.results / "summary.json").unlink(missing_ok=True)  # of other settings
@@ -134,7 +133,7 @@ class Run:
             "resample": False,
             "print_log": False,
         }
-        steps = "$[*@mask_steps[:-1], *@refinement, @mask_steps[-1], @saving]"  # the last one: to the scan's own grid
+        steps = "$[*@mask_steps[:-1], *@refinement, @mask_steps[-1], @saving]"  # @mask_steps[-1]: to the scan's grid
         flow.parser["validate#postprocessing#transforms"] = steps
         flow.initialize()
         flow.run()
@@ -147,7 +146,7 @@ class Run:
         }
 
     def fail(self, error: Exception) -> str:
-        """Keeps and gives one line on why this run failed."""
+        """Saves and returns one line about this run's failure."""
         cause: BaseException = error
         while cause.__cause__ is not None:
             cause = cause.__cause__
@@ -156,7 +155,7 @@ class Run:
         return text
 
     def status(self) -> str:
-        """In the tables' words: empty where the run is whole."""
+        """The status for the tables; empty if the run is complete."""
         if self.summary() is not None:
             return ""
         failure = load(self.folder / "failed.json")
@@ -166,7 +165,7 @@ class Run:
 
 
 def plain(content: Any) -> Any:
-    """As JSON gives it back, so that it can be compared with what was written."""
+    """`content` as read back from JSON, to compare it with a file."""
     return json.loads(json.dumps(content))
 
 
@@ -180,7 +179,7 @@ def save(content: Any, path: Path) -> None:
 
 
 def differences(before: Any, now: Any, path: str = "") -> Iterator[str]:
-    """Where two settings differ, as `path: before there, now here`."""
+    """The differences of two settings, as `path: before there, now here`."""
     if isinstance(before, list) and isinstance(now, list):
         before, now = ({str(i): item for i, item in enumerate(items)} for items in (before, now))
     if isinstance(before, dict) and isinstance(now, dict):
@@ -192,7 +191,7 @@ def differences(before: Any, now: Any, path: str = "") -> Iterator[str]:
 
 
 def commit(folder: Path) -> str:
-    """The repository's commit, with a "+" where files differ from it; outside a repository, the bundle's version."""
+    """The repository's commit, with "+" if files differ from it; outside a repository the bundle's version."""
     try:
         ask = ["git", "-C", str(folder)]
         name = subprocess.run([*ask, "rev-parse", "--short=12", "HEAD"], check=True, capture_output=True, text=True)

@@ -12,13 +12,12 @@ from ..blocks import check_size, he_normal
 class DropBlock(nn.Module):
     """Drops squares of features in training (Ghiasi et al. 2018, arXiv 1810.12890): `(B, C, H, W) -> (B, C, H, W)`.
 
-    Every square that lies inside the map is drawn, in each channel for itself, with such a probability that about
-    `1 - keep` of the features are dropped; the others are scaled up to keep the mean of a constant map. Squares are no
-    larger than the map's shorter side.
+    In each channel, squares inside the map are drawn at random, so that about `1 - keep` of the features are dropped.
+    The others are scaled up to keep the mean of a constant map. Squares are at most as large as the map's shorter side.
 
     Args:
         size: height and width of a square.
-        keep: share of the features that are kept, about: squares overlap.
+        keep: approximate share of the features that are kept (squares overlap).
     """
 
     def __init__(self, size: int = 7, keep: float = 0.9):
@@ -30,7 +29,7 @@ class DropBlock(nn.Module):
             return x
         h, w = x.shape[2], x.shape[3]
         size = min(self.size, h, w)
-        rows, columns = h - size + 1, w - size + 1  # where a square's corner can lie
+        rows, columns = h - size + 1, w - size + 1  # possible corners of a square
         probability = (1 - self.keep) / (size * size) * (h * w) / (rows * columns)
         corners = torch.rand(x.shape[0], x.shape[1], rows, columns, device=x.device) < probability
         border = size - 1
@@ -42,7 +41,7 @@ class DropBlock(nn.Module):
 class SpatialGate(nn.Module):
     """Spatial attention of CBAM (Woo et al. 2018): `(B, C, H, W) -> (B, C, H, W)`.
 
-    Mean and maximum over the channels, a 7 x 7 convolution without bias, and the sigmoid make one weight for a pixel.
+    One weight per pixel: mean and maximum over the channels, a 7 x 7 convolution without bias, sigmoid.
     """
 
     def __init__(self):

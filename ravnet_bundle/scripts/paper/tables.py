@@ -1,4 +1,4 @@
-"""tables.md and tables.csv: what was measured beside what the paper printed, each protocol under its name."""
+"""tables.md and tables.csv: measured figures beside the paper's, by protocol."""
 
 from __future__ import annotations
 
@@ -21,10 +21,9 @@ def write(folder: Path, runs: Runs, losses: Sequence[str], command: str) -> None
     """Writes both files into `folder`.
 
     Args:
-        runs: by (network, loss); those that are not whole stand in the tables with their status, readings of RA V-Net
-            only once they were begun.
+        runs: by (network, loss); incomplete ones are listed with their status, readings of RA V-Net only if begun.
         losses: names, the main one first.
-        command: that makes all of it again.
+        command: repeats the comparison.
     """
     runs = {key: run for key, run in runs.items() if key[0] in NETWORKS or run.status() != "not run"}
     main, readings = losses[0], [name for name, _ in runs if name not in NETWORKS]
@@ -40,7 +39,7 @@ def write(folder: Path, runs: Runs, losses: Sequence[str], command: str) -> None
 
 
 def measured(run: Run) -> dict[str, dict[str, float | None]]:
-    """A whole run's figures by protocol: "slices" and "pooled" as PAPER names them, "lits" as LITS and dice_global."""
+    """A complete run's figures by protocol: "slices" and "pooled" (PAPER), "lits" (LITS and dice_global)."""
     summary = run.summary()
     if summary is None:
         return {}
@@ -54,7 +53,7 @@ def measured(run: Run) -> dict[str, dict[str, float | None]]:
 
 
 def long(rows: Rows, runs: Runs) -> list[dict[str, Any]]:
-    """tables.csv: one row per table, network, protocol and metric; the table "lits" is of all runs."""
+    """tables.csv: one row per table, network, protocol and metric; the table "lits" has all runs."""
     result = []
 
     def add(number: str, key: tuple[str, str], protocol: str, figures: Mapping[str, float | None]) -> None:
@@ -115,7 +114,7 @@ def markdown(rows: Rows, runs: Runs, losses: Sequence[str], command: str) -> str
 
 
 def recipe(run: Run, loss: str, whole: Sequence[Run]) -> str:
-    """What all rows share, in two sentences."""
+    """What all rows have in common, in two sentences."""
     train, scans = run.settings["train"], run.settings["scans"]
     patch = " x ".join(map(str, train["patch_size"]))
     pixel = f"{train['pixel_size']:g} mm pixels" if train["pixel_size"] > 0 else "the scans' own pixels"
@@ -140,13 +139,13 @@ def pixel_cells(published: Published, found: Mapping[str, Mapping[str, float | N
     for metric in PAPER:
         printed = getattr(published, metric)
         mark = " †" if metric == "jsc" and impossible(published) else ""
-        cells.append("-" if printed is None else f"{printed:g}{mark}")  # as many digits as in print
+        cells.append("-" if printed is None else f"{printed:g}{mark}")  # with the paper's digits
         cells += [number_text(found.get(protocol, {}).get(metric)) for protocol in ("slices", "pooled")]
     return cells
 
 
 def impossible(row: Published) -> bool:
-    """Whether DSC and JSC, as rounded in print, cannot be of the same pixels."""
+    """Whether the printed DSC and JSC cannot belong to the same pixels."""
     if row.dsc is None or row.jsc is None:
         return False
     return row.jsc - 0.005 > (row.dsc + 5e-5) / (2 - row.dsc - 5e-5)

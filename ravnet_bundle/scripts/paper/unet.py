@@ -1,4 +1,4 @@
-"""U-Net (Ronneberger et al. 2015), and the rivals that are a U-Net with another block, or with other skips."""
+"""U-Net (Ronneberger et al. 2015), and the rivals that are a U-Net with another block or other skips."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class ConvBN(nn.Sequential):
 class Res2(nn.Module):
     """Res2Net's module (Gao et al. 2021), scale 4, no expansion: `(B, in, H, W) -> (B, out, H, W)`.
 
-    The result of a 1 x 1 convolution is split in four. The first part stays as it is; the others are convolved (3 x 3),
-    the third and the fourth after the result of the part before has been added. A 1 x 1 convolution fuses them; the
-    shortcut is projected where the channels differ.
+    The result of a 1 x 1 convolution is split in four. The first part is kept; the others are convolved (3 x 3), the
+    third and fourth after adding the previous result. A 1 x 1 convolution fuses them. The shortcut is projected if the
+    channels differ.
 
     Args:
         in_channels: of the input.
@@ -61,7 +61,7 @@ class Res2(nn.Module):
 class SeparableResidual(nn.Module):
     """Residual block of two depthwise separable convolutions, the second dilated: `(B, in, H, W) -> (B, out, H, W)`.
 
-    Each is a 3 x 3 convolution of every channel by itself, then a 1 x 1 convolution of all, then batch normalisation.
+    Each is a 3 x 3 convolution of each channel, then a 1 x 1 convolution of all, then batch normalisation.
     Our reading of CSDResU-Net (Yu et al. 2021): "residual unit, depthwise separable" and "dilated convolution" in one.
 
     Args:
@@ -104,7 +104,7 @@ class UNet(nn.Module):
         out_channels: channels of the output.
         width: w; 64 in the paper.
         encoder: block of the encoder and the bottom: "plain" (U-Net), "residual", "res2", "cofres" or "separable".
-        decoder: block of the decoder; "plain" in the paper's own networks, which differ in the encoder alone.
+        decoder: block of the decoder; "plain" in the paper's own networks, which differ only in the encoder.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class UNet(nn.Module):
         self.apply(he_normal)
 
     def skips(self, s1: torch.Tensor, s2: torch.Tensor, s3: torch.Tensor, s4: torch.Tensor) -> list[torch.Tensor]:
-        """What the decoder's levels get of the encoder's."""
+        """The skips, from the encoder's levels to the decoder's."""
         return [s1, s2, s3, s4]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -157,11 +157,11 @@ class UNet(nn.Module):
 
 
 class FResUNet(UNet):
-    """Our reading of Mo et al. 2021: residual blocks all over, and skips of several scales.
+    """Our reading of Mo et al. 2021: residual blocks everywhere, and skips of several scales.
 
-    Public: an improved residual module replaces the convolutions, and the skips bring the decoder the encoder's
-    features of several scales. Ours: the module is the basic residual block; the skip of a level is its own and all
-    the finer levels' features, max-pooled to its size as in UNet 3+, fused to its own channels by a 1 x 1 convolution.
+    Published: an improved residual module replaces the convolutions; skips bring features of several scales. Ours: the
+    module is the basic residual block; a level's skip fuses its own and all finer levels' features, max-pooled to its
+    size as in UNet 3+, to its own channels by a 1 x 1 convolution.
 
     Args:
         in_channels: channels of the input.

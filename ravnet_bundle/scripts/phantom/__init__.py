@@ -1,4 +1,4 @@
-"""Synthetic CTs of the trunk with exact liver and tumour truth: seeded, deterministic, made from nothing."""
+"""Synthetic CTs of the trunk with exact liver and tumour labels: seeded and deterministic, without patient data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One patient: the organs in the order they are painted, later ones over earlier ones; the liver and its neighbours."""
+"""One patient: the organs in painting order, later ones over earlier ones; the liver and its neighbours."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .shapes import Shape, blend, cut, ellipsoid, half_space, inset, outside, sh
 from .viscera import bowel, heart, kidney, lungs, vessels
 
 LIVER, TUMOUR = 1, 2
-LIVER_EXTENT = -98.0, 102.0  # z (mm) of the patient's frame within which every liver lies
+LIVER_EXTENT = -98.0, 102.0  # z range of every liver in the patient's frame, mm
 
 
 def anatomy(seed: int) -> list[Organ]:
@@ -33,7 +33,7 @@ def anatomy(seed: int) -> list[Organ]:
 
 
 def liver(body: Body, right_kidney: Shape) -> list[Organ]:
-    """Lobes blended into one, cut by diaphragm, kidney and viscera; in it portal and hepatic veins, cysts, tumours."""
+    """Blended lobes, cut by diaphragm, kidney and viscera, with portal and hepatic veins, cysts and tumours."""
     rng = body.rng
     size = np.clip(rng.normal(0.99, 0.03), 0.93, 1.06)
     lobes = [
@@ -87,7 +87,7 @@ def liver(body: Body, right_kidney: Shape) -> list[Organ]:
 
 
 def lesions(rng: np.random.Generator, liver: Shape, count: int) -> list[Shape]:
-    """Round lesions, 8 to 60 mm across, anywhere in the liver but 4 mm under its surface."""
+    """Round lesions of 8 to 60 mm, anywhere in the liver at least 4 mm below its surface."""
     found: list[Shape] = []
     while len(found) < count:
         centre = rng.uniform((-60, -70, -70), (135, 80, 90))
@@ -107,7 +107,7 @@ def spleen(body: Body) -> list[Organ]:
 
 
 def stomach(body: Body) -> list[Organ]:
-    """From fundus to pylorus, touching the left lobe: food at nearly the liver's HU, or fluid, under a level of gas."""
+    """From fundus to pylorus, touching the left lobe: food with nearly the liver's HU, or fluid, below gas."""
     rng = body.rng
     course = [(-52, -22, 66), (-66, -10, 52), (-72, 12, 22), (-60, 36, -8), (-28, 48, -30), (6, 42, -26), (22, 34, -18)]
     radii = np.array([22, 32, 32, 27, 22, 16, 9]) * rng.uniform(0.85, 1.1)

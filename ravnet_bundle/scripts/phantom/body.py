@@ -1,4 +1,4 @@
-"""What a patient's organs are laid into: the trunk's wall and cavity, the ribs around it, the dome of the diaphragm.
+"""The patient's trunk: its wall and cavity, the ribs, the dome of the diaphragm.
 
 Millimetres, x to the right, y to the front, z to the head; z = 0 is the twelfth thoracic vertebra, y = 0 the middle
 of the trunk.
@@ -26,7 +26,7 @@ CAVITY = np.array([
     (260, 101, 65, -6), (300, 74, 48, -15), (328, 40, 26, -20), (345, 5, 5, -20), (480, 4, 4, -20),
 ])
 # fmt: on
-# height of a rib's head -> angle (radians from the back) where its bone ends: the lowest ribs are the shortest
+# height of a rib's head -> angle (radians from the back) of its bone's end: the lowest ribs are the shortest
 RIB_END = np.array([(0, 0.8), (30, 1.1), (60, 1.75), (90, 2.0), (145, 2.4), (300, 2.7)])
 RIB_PITCH, RIB_SLOPE, LOWEST_RIB, HIGHEST_RIB = 27.0, 56.0, 12.0, 12.0 + 11 * 27.0
 
@@ -35,7 +35,7 @@ def outline(table: np.ndarray) -> Shape:
     """A trunk whose cross-sections are superellipses |x/a|^2.25 + |y/b|^2.25 = 1; a, b, centre from a table along z."""
 
     def along(at: Points, column: int) -> np.ndarray:
-        z0 = float(at.z.mean())  # a slice is nearly flat: one slope replaces an interpolation per pixel
+        z0 = float(at.z.mean())  # a slice is nearly flat: one slope, no interpolation per pixel
         low, high = np.interp([z0 - 5, z0 + 5], table[:, 0], table[:, column])
         return (at.z - np.float32(z0)) * np.float32((high - low) / 10) + np.float32((low + high) / 2)
 
@@ -51,22 +51,22 @@ def outline(table: np.ndarray) -> Shape:
 
 
 def ribs(cavity: Shape, half_thickness: float, half_height: float, cartilage: bool = False) -> Shape:
-    """All ribs at once (or their cartilages): bands that hug the cavity and descend from the spine to the front.
+    """All ribs (or their cartilages): bands along the cavity that descend from the spine to the front.
 
-    In the coordinates (angle, height + slope * angle) ribs are horizontal and periodic: one distance serves for all.
+    In the coordinates (angle, height + slope * angle) ribs are horizontal and periodic: one distance is enough for all.
     """
 
     def distance(at: Points) -> np.ndarray:
         angle = np.arctan2(np.abs(at.x), np.float32(2) - at.y)
         radial = at.once(cavity.distance) - np.float32(6)
         descent = RIB_SLOPE * angle
-        if cartilage:  # the cartilages rise again to the sternum; one nominal end serves for all
+        if cartilage:  # the cartilages rise to the sternum; all have one nominal end
             descent = descent - 135 * np.maximum(angle - np.float32(2.15), 0)
         height = at.z + descent.astype(np.float32)
         number = np.clip(np.round((height - LOWEST_RIB) / RIB_PITCH), 0, 11)
         head = LOWEST_RIB + RIB_PITCH * number
         end = np.interp(head, RIB_END[:, 0], RIB_END[:, 1]).astype(np.float32)
-        off = (height - head) * np.float32(0.9)  # a slanted band is thinner across than upright
+        off = (height - head) * np.float32(0.9)  # a slanted band is thinner
         d = (np.hypot(radial / half_thickness, off / half_height) - 1) * half_thickness
         if cartilage:
             cut = np.maximum(end - angle, angle - np.float32(2.95)) * 70 + np.where(head < 60, 99, 0)
@@ -79,7 +79,7 @@ def ribs(cavity: Shape, half_thickness: float, half_height: float, cartilage: bo
 
 
 class Organ(NamedTuple):
-    """A tissue (a key of TISSUES), the shapes it fills, and the label that their inside gets."""
+    """A tissue (a key of TISSUES), the shapes it fills, and their label."""
 
     tissue: str
     shapes: list[Shape]
@@ -90,11 +90,11 @@ class Body:
     """One patient's trunk.
 
     Attributes:
-        rng: source of all that is individual.
+        rng: source of individual variation.
         fat: thickness of the subcutaneous fat, mm.
-        wall: the outside of the muscles.
-        cavity: the inside of ribs, abdominal wall and pelvis.
-        below: of the cavity, what lies below the diaphragm.
+        wall: outer surface of the muscles.
+        cavity: inside of ribs, abdominal wall and pelvis.
+        below: the part of the cavity below the diaphragm.
     """
 
     def __init__(self, seed: int) -> None:
@@ -107,7 +107,7 @@ class Body:
         self.below = shared(cut(blend([right, left, heart, back], 22), self.cavity))
 
     def skin(self, mm: float) -> Shape:
-        """The wall with its subcutaneous fat, thicker at the back and towards the hips, and `mm` more."""
+        """The wall with subcutaneous fat, thicker at the back and the hips, and `mm` more."""
 
         def distance(at: Points) -> np.ndarray:
             here = self.fat * float(np.interp(at.z.mean(), [-300, -100, 60, 250, 340], [1.4, 1.25, 0.9, 0.75, 0.5]))
@@ -116,6 +116,6 @@ class Body:
         return Shape(distance)
 
     def ball(self, centre, radii, turn=(0, 0, 0)) -> Shape:
-        """An ellipsoid that differs a little from patient to patient."""
+        """An ellipsoid that varies a little between patients."""
         centre = np.asarray(centre) + self.rng.normal(0, 1.8, 3)
         return ellipsoid(centre, np.asarray(radii) * (1 + np.clip(self.rng.normal(0, 0.035, 3), -0.08, 0.08)), turn)

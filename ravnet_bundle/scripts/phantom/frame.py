@@ -17,7 +17,7 @@ def pair(points, radii, flat: float = 1.0) -> list[Shape]:
 
 
 def trunk(body: Body) -> list[Organ]:
-    """Couch, skin, subcutaneous fat, wall and cavity; further down the thighs."""
+    """Couch, skin, subcutaneous fat, wall and cavity; the thighs below."""
     couch = couch_top(-122 - body.fat)
     # fmt: off
     return [
@@ -36,7 +36,7 @@ def trunk(body: Body) -> list[Organ]:
 
 
 def couch_top(back: float) -> Shape:
-    """A shallow trough, 14 mm thick, whose middle lies 7 mm behind the patient's back."""
+    """A shallow trough, 14 mm thick, 7 mm behind the patient's back."""
 
     def distance(at: Points) -> np.ndarray:
         middle = np.float32(back - 14) + at.x * at.x * np.float32(1 / 900)
@@ -46,13 +46,13 @@ def couch_top(back: float) -> Shape:
 
 
 def fascia(body: Body, low: float, high: float) -> Shape:
-    """Fat between the muscles from `low` to `high`: the sheets on which a smooth random field is zero."""
+    """Fat between the muscles from `low` to `high`: sheets where a smooth random field is zero."""
     sheets = Shape(lambda at: np.abs(at.texture("sheets")) * 10 - 0.9, (-1e4, -1e4, low), (1e4, 1e4, high))
     return cut(sheets, inset(body.wall, 3), outside(body.cavity))
 
 
 def muscles(body: Body) -> list[Organ]:
-    """The long muscles, and the fat plane between the layers of the wall."""
+    """The long muscles, and the fat between the layers of the wall."""
     plane = Shape(
         lambda at: np.abs(body.wall.distance(at) + 6.5) - 0.7 + 0.5 * at.texture("coarse"), high=(1e4, 40, 1e4)
     )
@@ -110,9 +110,9 @@ def skeleton(body: Body) -> list[Organ]:
 
 
 def pelvis(body: Body) -> list[Organ]:
-    """Hips, sacrum, femora; bladder, rectum and what lies between them."""
+    """Hips, sacrum, femora; bladder, rectum, uterus or prostate."""
     sacrum = cut(ellipsoid((0, -66, -215), (54, 26, 62), (-28, 0, 0)), outside(ellipsoid((0, -20, -275), (60, 50, 60))))
-    bones = [(sacrum, 2.5)]  # with the thickness of their cortex
+    bones = [(sacrum, 2.5)]  # and the thickness of the cortex
     for s in SIDES:
         shell, hollow = (
             ellipsoid((s * 60, 20, -165), (88, 96, 120), (0, 0, s * 25)),

@@ -1,4 +1,4 @@
-"""Where an anatomy is evaluated: the points of one axial slice, and the smooth random fields that deform it.
+"""The points of one axial slice, where the anatomy is evaluated, and the smooth random fields that deform it.
 
 Everything is in millimetres in the patient's frame: x to the right, y to the front, z to the head (RAS+).
 """
@@ -17,16 +17,14 @@ class Points:
 
     Args:
         x, y, z: float32 arrays of shape (X, Y), mm.
-        textures: named functions that make float32 (X, Y), zero mean, unit variance, when a tissue first asks.
+        textures: name -> function that makes float32 (X, Y), zero mean, unit variance; called when first needed.
     """
 
     def __init__(
         self, x: np.ndarray, y: np.ndarray, z: np.ndarray, textures: dict[str, Callable[[], np.ndarray]] | None = None
     ) -> None:
         self.x, self.y, self.z = x, y, z
-        self._whole: Points | None = (
-            None  # no whole but itself; not written as `self`, since a cycle would outlive the slice
-        )
+        self._whole: Points | None = None  # not `self`, to avoid a reference cycle
         self._window = slice(None), slice(None)
         self._known: dict[Hashable, np.ndarray] = {}
         self._textures = textures or {}
@@ -34,7 +32,7 @@ class Points:
         self._ends = (rising(x.max(1)), falling(x.min(1))), (rising(y.max(0)), falling(y.min(0))), (z.max(), z.min())
 
     def windows(self, low: np.ndarray, high: np.ndarray) -> Iterator[tuple[int, Window]]:
-        """Of many boxes, low and high (N, 3) mm, those that this slice meets: their number and index window."""
+        """The number and index window of each box, low and high (N, 3) mm, that meets this slice."""
         (x1, x0), (y1, y0), (z1, z0) = self._ends
         start = np.searchsorted(x1, low[:, 0]), np.searchsorted(y1, low[:, 1])
         stop = np.searchsorted(x0, high[:, 0], "right"), np.searchsorted(y0, high[:, 1], "right")
@@ -43,14 +41,14 @@ class Points:
             yield int(n), (slice(start[0][n], stop[0][n]), slice(start[1][n], stop[1][n]))
 
     def crop(self, window: Window) -> Points:
-        """A view of this whole slice in a window; what is known once about the slice stays known."""
+        """A view of a window of this slice; cached values are shared."""
         view = object.__new__(Points)
         view.x, view.y, view.z = self.x[window], self.y[window], self.z[window]
         view._whole, view._window, view._known, view._textures = self, window, self._known, self._textures
         return view
 
     def raised(self, floor: float) -> Points:
-        """The same points with none lower than `floor`: what a dome on a column is evaluated on."""
+        """The same points with z at least `floor`, for a dome on a column."""
         view = object.__new__(Points)
         view.__dict__.update(self.__dict__, z=np.maximum(self.z, np.float32(floor)))
         return view
@@ -61,7 +59,7 @@ class Points:
         return self._known[name][self._window]
 
     def once(self, distance: Distance) -> np.ndarray:
-        """The distance, computed once for the whole slice and shared by all who ask."""
+        """The distance, computed once for the whole slice and cached."""
         if distance not in self._known:
             self._known[distance] = distance(self._whole or self)
         return self._known[distance][self._window]
@@ -71,7 +69,7 @@ Distance = Callable[[Points], np.ndarray]
 
 
 class Waves:
-    """A smooth random field, a sum of plane waves: the same in world space on whatever grid it is sampled.
+    """A smooth random field: a sum of plane waves, in world space, independent of the sampling grid.
 
     Args:
         rng: source of the directions and phases.
@@ -93,6 +91,6 @@ class Waves:
         b = np.outer(self.k[:, 1], y)
         left = np.concatenate([self.amplitude * np.cos(a), -self.amplitude * np.sin(a)], 1).astype(np.float32)
         right = np.concatenate([np.cos(b), np.sin(b)], 0).astype(np.float32)
-        # a few rows at a time: BLAS would start its threads for the whole, and they cost more than they bring
+        # a few rows at a time: BLAS threads for the whole would cost more than they save
         rows = max(1, 250_000 // right.size)
         return np.concatenate([left[i : i + rows] @ right for i in range(0, len(left), rows)])

@@ -1,4 +1,4 @@
-"""From anatomy to Hounsfield units: sampling slice by slice, partial volume, noise."""
+"""From anatomy to HU: sampling slice by slice, partial volume, noise."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .tissues import PHASES, TISSUES
 
 
 class World:
-    """One patient in the scanner: where they lie, how they are deformed, their tissues' HU.
+    """One patient in the scanner: position, deformation, HU of the tissues.
 
     Args:
         seed: the patient.
@@ -36,7 +36,7 @@ class World:
         }
         self.textures = {name: Waves(rng, band) for name, band in sizes.items()}
         self.noise = 11 * rng.uniform(0.75, 1.3)  # HU at 5 mm; 8 to 14 there makes 20 to 35 at 1 mm
-        bolus = rng.uniform(0.88, 1.1)  # how much of the usual enhancement this patient shows
+        bolus = rng.uniform(0.88, 1.1)  # this patient's share of the usual enhancement
         self.hu = {}
         for name, tissue in TISSUES.items():
             enhanced = tissue.native + bolus * (tissue[:3][PHASES.index(phase)] - tissue.native)
@@ -45,12 +45,12 @@ class World:
             self.hu["liver"] -= rng.uniform(15, 30)
 
     def reach(self, extent: tuple[float, float]) -> tuple[float, float]:
-        """Where an extent along z of the patient's frame surely ends in the scanner's world, mm."""
+        """Bounds, in the scanner's world (mm), of an extent along z in the patient's frame."""
         low, high = (z * self.scale[2] for z in extent)
         return low - 18, high + 18
 
     def points(self, x: np.ndarray, y: np.ndarray, z: float) -> Points:
-        """The slice z of the scanner's world (mm) in the patient's own frame."""
+        """The slice z of the scanner's world (mm) in the patient's frame."""
         body = []
         for row, warp in zip(self.turn, self.warps):
             place = warp.plane(x, y, z)
@@ -63,7 +63,7 @@ class World:
 
 
 class Painter:
-    """Paints the organs of one patient over each other, in their order."""
+    """Paints the organs of one patient over each other, in order."""
 
     def __init__(self, organs: list[Organ], world: World, edge: float) -> None:
         self.layers = [(organ, shape) for organ in organs for shape in organ.shapes]
@@ -71,7 +71,7 @@ class Painter:
         self.world, self.edge = world, edge
 
     def __call__(self, points: Points) -> tuple[np.ndarray, np.ndarray]:
-        """Edges are softened over `edge` mm, the partial volume in the plane -> HU float32, label uint8 (X, Y)."""
+        """HU float32 and label uint8, (X, Y); edges are softened over `edge` mm, the in-plane partial volume."""
         hu = np.full(points.x.shape, self.world.hu["air"], np.float32)
         label = np.zeros(points.x.shape, np.uint8)
         for n, window in points.windows(self.low, self.high):
@@ -93,8 +93,8 @@ class Painter:
 def noise_filter(shape: Sequence[int], spacing: Sequence[float]) -> np.ndarray:
     """Amplitude spectrum (X, Y // 2 + 1) of CT noise: filtered back projection's ramp, rolled off; unit variance."""
     f = np.hypot(fftfreq(shape[0], spacing[0])[:, None], rfftfreq(shape[1], spacing[1])[None])
-    amplitude = np.sqrt(f) * np.exp(-((f / 0.45) ** 2)) + 1e-6  # never nothing, even for a single pixel
-    # columns of a half spectrum count twice, but for the first and, if even, the last
+    amplitude = np.sqrt(f) * np.exp(-((f / 0.45) ** 2)) + 1e-6  # never zero, even for a single pixel
+    # columns of a half spectrum count twice, except the first and, if even, the last
     weight = np.full(amplitude.shape[1], 2.0)
     weight[0] = 1
     if shape[1] % 2 == 0:

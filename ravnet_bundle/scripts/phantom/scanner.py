@@ -1,4 +1,4 @@
-"""The scanner: a patient, a field of view, a phase -> an image with its truth, in memory, as NIfTI or as a data set."""
+"""The scanner: from patient, field of view and phase to a CT with its label; in memory, as NIfTI or as a data set."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ def make_phantom(
     phase: str = "portal",
     axcodes: str | Sequence[str] = "LPS",
 ) -> Phantom:
-    """Make a synthetic CT. The same arguments give the same voxels; in another storage order, the same world.
+    """Makes a synthetic CT. The same arguments give the same voxels; another storage order shows the same patient.
 
     Args:
         seed: the patient: anatomy, tumours, fat, position, HU and noise.
-        shape: voxels from left to right, front to back, foot to head of the patient, whatever the axcodes.
+        shape: voxels from left to right, front to back, foot to head, for any axcodes.
         spacing: mm in the same directions.
         region: "abdomen" is centred on the liver, "chest" ends above it, "pelvis" below it.
         phase: "native", "arterial" or "portal".
         axcodes: storage order as nibabel's axis codes, e.g. "LPS".
 
     Raises:
-        ValueError: an unknown region, phase or axcodes; a shape or spacing that is not three positive numbers.
+        ValueError: unknown region, phase or axcodes; shape or spacing is not three positive numbers.
     """
     if region not in REGIONS:
         raise ValueError(f"region is {region!r}; it must be one of {', '.join(REGIONS)}")
@@ -76,7 +76,7 @@ def make_phantom(
 
     image, label = np.empty(shape, np.int16), np.empty(shape, np.uint8)
     edge = max(1.2, spacing[0], spacing[1])
-    # a thick slice is the mean of three planes, the partial volume effect along z; its truth is the middle one's
+    # a thick slice is the mean of three planes (partial volume along z); its label is that of the middle one
     offsets = (0.0,) if spacing[2] <= 4 else (-spacing[2] / 3, spacing[2] / 3, 0.0)
     sigma = world.noise * (5 / spacing[2]) ** 0.55
     amplitude = noise_filter(image.shape[:2], spacing[:2])
@@ -85,14 +85,12 @@ def make_phantom(
     def scan(k: int) -> None:
         planes = [paint(world.points(x, y, z[k] + offset)) for offset in offsets]
         hu = sum((plane for plane, _ in planes), np.float32(0)) / np.float32(len(planes))
-        quiet: np.ndarray = np.clip(
-            (hu + 1100) / 900, 0.3, 1
-        )  # air and lung are less noisy than what the rays cross between them
+        quiet: np.ndarray = np.clip((hu + 1100) / 900, 0.3, 1)  # air and lung are less noisy
         hu += np.float32(sigma) * quiet * noise(seed, k, amplitude, hu.shape)
         image[:, :, k] = np.clip(np.rint(hu), -1024, 3071)
         label[:, :, k] = planes[-1][1]
 
-    # numpy lets go of the interpreter only in large arrays: small slices are faster one after the other
+    # numpy releases the interpreter only for large arrays: small slices are faster one after the other
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1) if image[:, :, 0].size > 40_000 else 1) as pool:
         list(pool.map(scan, range(len(z))))
 
@@ -105,7 +103,7 @@ def make_phantom(
 
 
 def save_phantom(phantom: Phantom, image_path: str | Path, label_path: str | Path | None = None) -> None:
-    """Write the image (int16) and, where a path is given, the label (uint8) as NIfTI with qform and sform set."""
+    """Writes the image (int16) and, with a path, the label (uint8) as NIfTI with qform and sform."""
     for array, path in ((phantom.image, image_path), (phantom.label, label_path)):
         if path is not None:
             nifti = nib.Nifti1Image(array, phantom.affine)
@@ -118,11 +116,11 @@ def save_phantom(phantom: Phantom, image_path: str | Path, label_path: str | Pat
 def make_decathlon(
     folder: str | Path, training: int = 4, validation: int = 1, test: int = 1, seed: int = 0, **kwargs
 ) -> None:
-    """Write a data set in the layout of the Medical Segmentation Decathlon: imagesTr, labelsTr and dataset.json.
+    """Writes a data set in the layout of the Medical Segmentation Decathlon: imagesTr, labelsTr and dataset.json.
 
     Args:
-        folder: made if it is not there.
-        training, validation, test: number of cases, each its own patient; all have labels.
+        folder: made if missing.
+        training, validation, test: number of cases, each another patient, all with labels.
         seed: the first patient; the others follow.
         kwargs: make_phantom's other arguments.
     """

@@ -1,7 +1,7 @@
-"""Signed distances: the few analytic shapes that the anatomy is built from, and how they combine.
+"""Signed distances: the analytic shapes of the anatomy, and their combinations.
 
-A shape's distance (mm) is negative inside and is evaluated on the points of one axial slice at a time; its box lets the
-renderer skip the pixels that it cannot reach.
+A shape's distance (mm) is negative inside. It is evaluated on the points of one axial slice at a time; its box lets the
+renderer skip other pixels.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Shape(NamedTuple):
 
 
 def ellipsoid(centre, radii, turn=(0, 0, 0)) -> Shape:
-    """An ellipsoid, turned by Euler angles (degrees about x, y, z); off its surface the distance is approximate."""
+    """An ellipsoid, turned by Euler angles (degrees about x, y, z); the distance is exact only at its surface."""
     turned = any(turn)
     m = Rotation.from_euler("xyz", turn, degrees=True).inv().as_matrix().astype(np.float32)
     reach = np.sqrt(((m.T * np.asarray(radii)) ** 2).sum(1)) + 3
@@ -48,7 +48,7 @@ def ellipsoid(centre, radii, turn=(0, 0, 0)) -> Shape:
 
 
 def capsule(start, end, radius_start, radius_end, flat=1.0) -> Shape:
-    """A straight tube with round ends, its radius going from one to another; flat < 1 squeezes it front to back."""
+    """A straight tube with round ends and linear radius; flat < 1 squeezes it front to back."""
     a, b = np.asarray(start, np.float64), np.asarray(end, np.float64)
     squeeze = np.array([1, 1 / flat, 1])
     along = (b - a) * squeeze
@@ -70,9 +70,8 @@ def tube(points, radii, step=9.0, flat=1.0) -> list[Shape]:
     """A smooth tube through points (n, 3), a radius at each or one for all: a chain of capsules of about `step` mm."""
     points = np.asarray(points, np.float64)
     radii = np.broadcast_to(np.asarray(radii, np.float64), len(points))
-    length = np.r_[
-        0, np.cumsum(np.linalg.norm(np.diff(points, axis=0), axis=1) + 1e-3)
-    ]  # strictly rising, whatever the points
+    steps = np.linalg.norm(np.diff(points, axis=0), axis=1) + 1e-3  # so that length rises strictly
+    length = np.r_[0, np.cumsum(steps)]
     t = np.linspace(0, length[-1], max(2, int(length[-1] / step) + 1))
     p, r = PchipInterpolator(length, points)(t), np.interp(t, length, radii)
     return [capsule(p[i], p[i + 1], r[i], r[i + 1], flat) for i in range(len(t) - 1)]
@@ -95,7 +94,7 @@ def tree(rng: np.random.Generator, start, towards, length, radius, depth, spread
 
 
 def union(shapes: list[Shape], margin: float = 12.0) -> Shape:
-    """Many shapes as one, evaluated once a slice, each only up to `margin` mm around its box; beyond, merely "far"."""
+    """Union of shapes, evaluated once a slice, each up to `margin` mm around its box; beyond that it is just far."""
     low, high = (np.array([getattr(s, end) for s in shapes]) for end in ("low", "high"))
 
     def distance(at: Points) -> np.ndarray:
@@ -108,7 +107,7 @@ def union(shapes: list[Shape], margin: float = 12.0) -> Shape:
 
 
 def shared(shape: Shape) -> Shape:
-    """The same shape, evaluated once a slice however often it is used."""
+    """The same shape, evaluated only once a slice."""
     return union([shape])
 
 
@@ -127,7 +126,7 @@ def blend(shapes: list[Shape], width: float) -> Shape:
 
 
 def cut(shape: Shape, *by: Shape, width: float = 0.0) -> Shape:
-    """What of a shape lies inside all the others, with edges rounded over `width` mm."""
+    """The part of a shape inside all the others, with edges rounded over `width` mm."""
 
     def distance(at: Points) -> np.ndarray:
         d = shape.distance(at)
@@ -145,19 +144,19 @@ def cut(shape: Shape, *by: Shape, width: float = 0.0) -> Shape:
 
 
 def inset(shape: Shape, mm: float) -> Shape:
-    """The shape, smaller by some millimetres all around (larger where negative)."""
+    """The shape, smaller by `mm` all around (larger if negative)."""
     grow = max(0.0, -mm)
     low, high = (tuple(v + by for v in corner) for corner, by in ((shape.low, -grow), (shape.high, grow)))
     return Shape(lambda at: shape.distance(at) + np.float32(mm), low, high)
 
 
 def outside(shape: Shape) -> Shape:
-    """Everything that the shape leaves."""
+    """Everything outside the shape."""
     return Shape(lambda at: -shape.distance(at))
 
 
 def half_space(axis: str, sign: int, position: float) -> Shape:
-    """Where sign * coordinate > sign * position: `half_space("z", 1, -45)` is everything above z = -45."""
+    """The region sign * coordinate > sign * position: `half_space("z", 1, -45)` is everything above z = -45."""
     low, high = [list(v) for v in EVERYWHERE]
     (low if sign > 0 else high)["xyz".index(axis)] = position
     return Shape(lambda at: np.float32(sign) * (np.float32(position) - getattr(at, axis)), tuple(low), tuple(high))

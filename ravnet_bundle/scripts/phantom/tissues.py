@@ -1,4 +1,4 @@
-"""What each tissue looks like in CT: Hounsfield units by contrast phase, how much they vary, and how."""
+"""HU of each tissue by contrast phase, and its texture."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ PHASES = ("native", "arterial", "portal")
 
 
 class Tissue(NamedTuple):
-    """Mean HU in the native, arterial and portal venous phase; amplitude (HU) and name of the texture on top."""
+    """Mean HU in the native, arterial and portal venous phase; amplitude (HU) and name of the texture."""
 
     native: float
     arterial: float

@@ -137,7 +137,7 @@ def bowel(body: Body) -> list[Organ]:
     segments = tube(course, radii, step=8)
     colon = cut(
         union([inset(shape, 2.5 * (n % 4 == 0)) for n, shape in enumerate(segments)]), inside
-    )  # a fold every fourth: haustra
+    )  # every fourth is a fold: haustra
     lumen, middles = inset(colon, 2.5), [np.add(shape.low, shape.high) / 2 for shape in segments]
     pockets = [ellipsoid(middle + (0, 8, 0), rng.uniform(8, 22, 3)) for middle in middles if rng.random() < 0.35]
     return [

@@ -1,7 +1,7 @@
-"""A path -> one CT volume that has been checked, or one clear line that says what is wrong with it.
+"""From a path to a checked CT volume, or to one clear line that says what is wrong.
 
-`find` says what inputs hold, `check_header` what headers alone tell of a scan, `read` reads it, from its `files`, and
-`load` gives it as MONAI's tensor.
+`find` lists the scans of inputs. `check_header` checks a scan's headers, `read` reads it, `load` reads it as MONAI's
+tensor, `files` lists its files.
 """
 
 from .errors import ConfigError, CTError, one_line_errors
@@ -18,7 +18,7 @@ __all__ = [
 
 
 def __getattr__(name: str):
-    """Tensors are imported when they are asked for: with them come PyTorch and MONAI, which reading does without."""
+    """Imports tensors on demand: they need PyTorch and MONAI, reading does not."""
     if name in ("LoadCTd", "load"):
         from . import tensor
 

@@ -1,4 +1,4 @@
-"""Which grids a CT may lie on."""
+"""Checks of a CT's grid: shape, size, spacing, angles."""
 
 from __future__ import annotations
 
@@ -13,34 +13,34 @@ from .errors import CTError
 
 VOXELS = 2**31  # at most; 1024 x 1024 x 2048. More is a damaged header, or does not fit a computer with 16 GB
 SPACING = (0.1, 20.0)  # mm; scanners' pixels are 0.2 to 2 mm, their slices 0.3 to 10 mm apart
-SKEW = 0.5  # degrees off a right angle: a slip of rounding or export below, a tilted gantry above
-EXACT = 1e-3  # degrees: what rounding to six digits leaves
-RATIO = 1100  # deflate cannot compress further
-CT_RATIO, BOMB = 200, 2**26  # nor does a CT of more bytes than that compress beyond the former
+SKEW = 0.5  # degrees off a right angle: below, a rounding error of the export; above, a tilted gantry
+EXACT = 1e-3  # degrees: the error of rounding to six digits
+RATIO = 1100  # deflate's greatest compression
+CT_RATIO, BOMB = 200, 2**26  # a CT of more than BOMB bytes compresses less than this
 
 
 def check_shape(shape: tuple[int, ...], source: Path | str) -> None:
-    """Raises `CTError` unless `shape` is a volume's, (X, Y, Z), that a computer can hold."""
+    """Raises `CTError` unless `shape`, (X, Y, Z), is a volume of at most `VOXELS` voxels."""
     if len(shape) != 3 or min(shape) < 2:
         raise CTError(f"{source}: shape {shape} is not a volume; give one three-dimensional CT.")
     if math.prod(shape) > VOXELS:
-        raise CTError(f"{source}: the header claims {math.prod(shape):.2g} voxels of {VOXELS:.2g} at most; cut it.")
+        raise CTError(f"{source}: the header claims {math.prod(shape):.2g} voxels of {VOXELS:.2g} at most; crop it.")
 
 
 def check_claim(claimed: int, held: int, packed: bool, source: object) -> None:
-    """Raises `CTError` where a file of `held` bytes cannot hold the `claimed` bytes of voxels, or not of a CT's."""
+    """Raises `CTError` if a file of `held` bytes cannot hold the `claimed` bytes of a CT's voxels."""
     if claimed > held * (RATIO if packed else 1):
         raise CTError(
             f"{source}: truncated: the header claims {_size(claimed)}, the file has {_size(held)}; export it again."
         )
     if packed and claimed > max(BOMB, held * CT_RATIO):
-        raise CTError(f"{source}: {_size(claimed)} packed into {_size(held)}: no CT is as empty; is it damaged?")
+        raise CTError(f"{source}: {_size(claimed)} packed into {_size(held)}: no CT compresses that much; damaged?")
 
 
 def doubts_about(affine: np.ndarray) -> tuple[str, ...]:
-    """Why the affine may not be the CT's: an identity, up to signs, is what programs write that know none."""
+    """Why the affine may be wrong: programs without geometry write an identity, up to signs."""
     if np.allclose(np.abs(affine), np.eye(4)):
-        return ("The affine is an identity, which states nothing: spacing and axes may be wrong.",)
+        return ("The affine is an identity, as if nothing were known: spacing and axes may be wrong.",)
     return ()
 
 
@@ -50,7 +50,7 @@ def _size(count: int) -> str:
 
 
 def straighten(affine: np.ndarray, shape: tuple[int, ...], source: Path | str) -> tuple[np.ndarray, tuple[str, ...]]:
-    """An affine with right angles between its axes, and a note where that took a change.
+    """Makes the axes' angles right angles; returns the affine and a note if it changed.
 
     Directions become the nearest orthonormal ones (polar decomposition); spacing and the volume's centre stay.
 

@@ -1,9 +1,9 @@
-"""JPEG-compressed DICOM slices -> HU by ITK, in a process of its own.
+"""Decodes JPEG-compressed DICOM slices to HU by ITK, in a process of its own.
 
-Its decoders, on damaged data, can end their process or ask for gigabytes; here that costs one series and not the
-program. Run as a program, this file reads DICOM files from its input, each after its length in 64 bits, and writes for
-each two 32-bit numbers, rows and columns, and the HU as 32-bit floats. On Linux nothing of them is written to a disk;
-elsewhere a slice lies in a temporary file while ITK reads it, and memory is not bounded.
+On damaged data ITK's decoders can crash or ask for gigabytes: then one series fails, not the program. Run as a program,
+this file reads DICOM files from stdin, each after its length (64 bits), and writes rows and columns (32 bits each) and
+the HU (32-bit floats) to stdout. On Linux nothing is written to disk, and memory is bounded. Elsewhere a slice is a
+temporary file while ITK reads it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from typing import IO, cast
 
 import numpy as np
 
-MEMORY = 2**30  # bytes that decoding may take beside what ITK itself does
+MEMORY = 2**30  # most bytes for decoding, beside ITK itself
 
 
 class Decoder:
-    """The process, which starts with the first slice and ends with the context."""
+    """The process; it starts with the first slice and ends with the context."""
 
     def __init__(self):
         self.process: subprocess.Popen | None = None
@@ -38,7 +38,7 @@ class Decoder:
             self.process.communicate()
 
     def __call__(self, content: bytes, shape: tuple[int, int]) -> np.ndarray:
-        """A file's HU, float32, of `shape` (rows, columns). Raises `ValueError` where it cannot be decoded to that."""
+        """A file's HU, float32, of `shape` (rows, columns). Raises `ValueError` if it cannot be decoded."""
         if not self.process:
             command = [sys.executable, str(Path(__file__).resolve())]
             pipe = subprocess.PIPE
@@ -60,7 +60,7 @@ def main() -> None:
     io = itk.GDCMImageIO  # loads ITK's DICOM part before memory is bounded
     _bound_memory()
     while length := sys.stdin.buffer.read(8):
-        with _file(sys.stdin.buffer.read(struct.unpack("<Q", length)[0])) as path:  # ITK reads files alone
+        with _file(sys.stdin.buffer.read(struct.unpack("<Q", length)[0])) as path:  # ITK reads only files
             hu = itk.array_view_from_image(itk.imread(path, imageio=io.New()))[0]
         sys.stdout.buffer.write(struct.pack("<II", *hu.shape) + hu.astype("<f4").tobytes())
         sys.stdout.buffer.flush()
@@ -76,7 +76,7 @@ def _bound_memory() -> None:
 
 @contextmanager
 def _file(content: bytes) -> Iterator[str]:
-    """The path of a file of this content: in memory where the system has such, or a temporary one."""
+    """The path of a file with this content: in memory on Linux, else temporary."""
     if hasattr(os, "memfd_create"):
         held = os.memfd_create("slice")
         with open(held, "wb") as file:

@@ -1,4 +1,4 @@
-"""DICOM files -> series of CT slices in order; what is none is set aside by name."""
+"""From DICOM files to CT series with their slices in order; other files are set aside by kind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .dicom_slice import Slice, dataset, read_slice
 from .dicom_zip import Member
 from .errors import CTError, one_reason
 
-# What people keep CTs in and this bundle does not read, so that it is not passed over without a word.
+# Formats of CTs that this bundle does not read: they are reported.
 UNREAD = (
     ".7z", ".dcm", ".gipl", ".gz", ".hdr", ".ima", ".img", ".mgz", ".mnc", ".nhdr", ".nia", ".rar", ".tar", ".tgz",
     ".vti",
@@ -24,7 +24,7 @@ UNREAD = (
 
 
 SAME_PLACE = 0.01  # mm
-LEAST, NEARLY = 4, 0.9  # slices, and the share of their distances that are alike, to take groups for one series
+LEAST, NEARLY = 4, 0.9  # slices, and the share of equal distances between them, to join groups into one series
 
 
 class Series(NamedTuple):
@@ -35,18 +35,19 @@ class Series(NamedTuple):
     study: str
     slices: tuple[Slice, ...]
     notes: tuple[str, ...] = ()
-    part: str = ""  # what tells it from others of the same number, such as "_a2" for the second acquisition
+    part: str = ""  # tells it from others of the same number: "_a2" is the second acquisition
 
 
 def group(
     files: Iterable[Path | Member],
 ) -> tuple[list[Series], list[tuple[Path | Member, str]], list[tuple[Path | Member, str]]]:
-    """Files as CT series, by series number; those that are refused; and those set aside, with what they are.
+    """Groups files into CT series, by series number; also returns the refused files and those set aside, with reasons.
 
-    Localizers, secondary captures, projections, colour images and other modalities are set aside, and series whose
-    images lie at one position (contrast monitoring). Images doubled at one position with the same pixels are dropped.
-    Slices whose UIDs differ one by one are one series where their places make one; acquisitions and phases under one
-    UID are series of their own where each makes one.
+    - Set aside: localizers, secondary captures, projections, colour images, other modalities, and series at a single
+      position (contrast monitoring).
+    - Dropped: images that repeat another's pixels at its position.
+    - Slices with different UIDs are one series if their positions form one.
+    - Acquisitions and phases under one UID are separate series if each is evenly spaced.
     """
     members: dict[tuple, list[Slice]] = defaultdict(list)
     refused: list[tuple[Path | Member, str]] = []
@@ -91,7 +92,7 @@ def group(
 
 
 def told(others: Iterable[tuple[Path | Member, str]], where: str = "") -> list[str]:
-    """What was set aside in words, counted by kind."""
+    """Lines that count the files set aside, by kind."""
     kinds = sorted(Counter(what for _, what in others).items())
     return [
         f"{number} {'' if what.endswith('not read') else 'DICOM '}file{'s' * (number > 1)}{where} set aside ({what})"
@@ -100,7 +101,7 @@ def told(others: Iterable[tuple[Path | Member, str]], where: str = "") -> list[s
 
 
 def order(slices: Iterable[Slice]) -> list[Slice]:
-    """Slices by their position along the first one's normal; by number where one has no place."""
+    """Slices sorted along the first one's normal; by InstanceNumber if one has no position."""
     slices = list(slices)
     if any(not one.position or not one.directions for one in slices):
         return sorted(slices, key=lambda one: (one.instance, one.file))
@@ -109,7 +110,7 @@ def order(slices: Iterable[Slice]) -> list[Slice]:
 
 
 def distinct(slices: Sequence[Slice]) -> list[Slice]:
-    """Slices without those that repeat, at one position, another's pixels."""
+    """Slices without those that repeat another's pixels at its position."""
     places = defaultdict(list)
     for one in slices:
         places[one.position].append(one)
@@ -124,7 +125,7 @@ def distinct(slices: Sequence[Slice]) -> list[Slice]:
 
 
 def evenly_spaced(slices: Sequence[Slice]) -> bool:
-    """Whether slices, in any order, are two or more at different places, each as far from the next."""
+    """Whether there are at least two slices, in any order, at different positions and equal distances."""
     if len(slices) < 2 or any(not one.position or not one.directions for one in slices):
         return False
     gaps = np.diff(np.sort(_heights(slices)))
@@ -132,7 +133,7 @@ def evenly_spaced(slices: Sequence[Slice]) -> bool:
 
 
 def tolerance(gaps: np.ndarray) -> float:
-    """By how much, in mm, distances between slices may differ."""
+    """How much distances between slices may differ, mm."""
     return max(0.1, 0.05 * float(np.median(gaps)))
 
 
@@ -142,10 +143,10 @@ def _heights(slices: Sequence[Slice]) -> np.ndarray:
 
 
 def _joined(groups: list[list[Slice]]) -> list[tuple[list[Slice], tuple[str, ...]]]:
-    """Groups of slices; those that only together are one series are one, with a note.
+    """Joins groups of slices that together are one series, and adds a note.
 
-    That is: of one folder, patient, series number and grid; each at its own places, which are evenly spaced together,
-    but for a few that are missing; and a group has no UID or is a single slice, or they lie between each other.
+    They must share folder, patient, series number and grid, and together be evenly spaced, except for a few missing
+    slices. And a group must lack a UID, be a single slice, or lie between another's slices.
     """
     alike: dict[object, list[list[Slice]]] = defaultdict(list)
     for slices in groups:
@@ -180,7 +181,7 @@ def _in_pieces(several: list[list[Slice]], together: list[Slice]) -> bool:
 
 
 def _apart(slices: list[Slice]) -> list[tuple[list[Slice], str]]:
-    """Slices as they are or, where they are not evenly spaced and each acquisition or phase is, those, each named."""
+    """Splits slices that are not evenly spaced by acquisition or phase, if each part is evenly spaced."""
     if not evenly_spaced(slices):
         for which, letter in ((0, "a"), (1, "t")):
             parts: dict[int | None, list[Slice]] = defaultdict(list)
@@ -193,7 +194,7 @@ def _apart(slices: list[Slice]) -> list[tuple[list[Slice], str]]:
 
 
 def trouble(slices: Sequence[Slice]) -> str:
-    """In words, where slices in order are doubled or missing."""
+    """Says where sorted slices are doubled or missing."""
     heights = _heights(slices)
     gaps = np.diff(heights)
     usual = float(np.median(gaps))
@@ -215,7 +216,7 @@ def _some(texts: list[str]) -> str:
 
 
 def _pixels(file: Path | Member) -> str:
-    """A digest of a file's pixels and of what turns them into HU; its path, where they cannot be read."""
+    """A digest of a file's pixels and rescale; its path if they cannot be read."""
     try:
         found = dataset(file)
         scale = f"{found.RescaleSlope} {found.RescaleIntercept}"

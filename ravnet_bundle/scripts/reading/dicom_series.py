@@ -1,8 +1,7 @@
-"""One DICOM series -> its grid and its HU: slices alike, evenly spaced and readable, or one line that says why not.
+"""From one DICOM series to its grid and HU, or to one line that says why not.
 
-The grid comes from ImagePositionPatient and ImageOrientationPatient; SliceThickness and SpacingBetweenSlices are not
-used. Pixels are decoded by pydicom (uncompressed and RLE) and by ITK (JPEG, JPEG Lossless, JPEG-LS and JPEG 2000;
-it applies the rescale itself).
+The grid comes from ImagePositionPatient and ImageOrientationPatient, not from SliceThickness or SpacingBetweenSlices.
+pydicom decodes uncompressed and RLE pixels; ITK decodes JPEG, JPEG Lossless, JPEG-LS and JPEG 2000, with rescale.
 """
 
 from __future__ import annotations
@@ -12,21 +11,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from pydicom import Dataset
-from pydicom.uid import (
-    JPEG2000,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    JPEG2000Lossless,
-    JPEGBaseline8Bit,
-    JPEGExtended12Bit,
-    JPEGLossless,
-    JPEGLosslessSV1,
-    JPEGLSLossless,
-    JPEGLSNearLossless,
-    RLELossless,
-)
+from pydicom import Dataset, uid
 
 from .checks import check_claim, check_shape
 from .dicom_decompress import Decoder
@@ -38,18 +23,16 @@ from .hounsfield import PADDING
 from .scan import Header, Scan
 
 TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM's world is LPS
-BY_PYDICOM = (ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian, RLELossless)
-BY_ITK = (
-    JPEGBaseline8Bit, JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1, JPEGLSLossless, JPEGLSNearLossless,
-    JPEG2000Lossless, JPEG2000,
-)  # fmt: skip
-# PhotometricInterpretation tells how to show a slice; ITK turns its values for it, which are HU and mean the same.
+BY_PYDICOM = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian, uid.RLELossless)
+JPEG = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLossless, uid.JPEGLosslessSV1)
+BY_ITK = (*JPEG, uid.JPEGLSLossless, uid.JPEGLSNearLossless, uid.JPEG2000Lossless, uid.JPEG2000)
+# ITK inverts the values of MONOCHROME1. But HU do not depend on how a slice is shown.
 NO_INVERSION = (b"\x28\0\x04\0CS\x0c\0MONOCHROME1 ", b"\x28\0\x04\0CS\x0c\0MONOCHROME2 ", 1)
-PADDED_BELOW = -900.0  # HU; a PixelPaddingValue above it is also a tissue's and is left alone
+PADDED_BELOW = -900.0  # HU; a PixelPaddingValue above it may be tissue and is ignored
 
 
 def header(scan: Scan) -> Header:
-    """A series' grid. Raises `CTError` unless its files, in slice order, make one evenly spaced volume."""
+    """A series' grid. Raises `CTError` unless its files, in slice order, are one evenly spaced volume."""
     source = scan.label
     slices = scan.slices or tuple(_slice(file) for file in scan.files)
     first = slices[0]
@@ -96,9 +79,9 @@ def _check_pixels(one: Slice) -> None:
 
 
 def _affine(slices: Sequence[Slice], source: str) -> np.ndarray:
-    """Voxel index to RAS world; the third axis is the step from slice to slice, so that a tilt shows as shear.
+    """Voxel index to RAS world. The third axis is the step from slice to slice, so a tilted gantry shows as shear.
 
-    `highdicom.spatial` takes a series or does not; here a message says what is wrong with it, and where.
+    `highdicom.spatial` does not say what is wrong with a series, and where; these messages do.
     """
     row, column = np.split(np.asarray(slices[0].directions), 2)
     lengths = np.linalg.norm([row, column], axis=1)
@@ -124,7 +107,7 @@ def _affine(slices: Sequence[Slice], source: str) -> np.ndarray:
 
 
 def planes(scan: Scan, found: Header) -> Iterator[np.ndarray]:
-    """The slices (X, Y) in HU, one after the other. Raises `CTError` where one cannot be decoded."""
+    """The slices (X, Y) in HU. Raises `CTError` if one cannot be decoded."""
     shape = found.shape[1], found.shape[0]
     with Decoder() as decode:
         for known in found.layout:
@@ -137,7 +120,7 @@ def planes(scan: Scan, found: Header) -> Iterator[np.ndarray]:
                     raise ValueError("no pixels")
                 now = as_slice(file, one)
                 if isinstance(now, str) or now._replace(patient=known.patient) != known:
-                    raise CTError(f"{file}: it changed while it was read; start again.")
+                    raise CTError(f"{file}: the file changed during reading; start again.")
                 scale = float(one.get("RescaleSlope", 1)), float(one.get("RescaleIntercept", 0))
                 packed = known.syntax in BY_ITK
                 plane = decode(content.replace(*NO_INVERSION), shape) if packed else _by_pydicom(one, *scale)
@@ -155,10 +138,10 @@ def _by_pydicom(one: Dataset, slope: float, intercept: float) -> np.ndarray:
 
 
 def _mark_padding(plane: np.ndarray, one: Dataset, slope: float, intercept: float) -> None:
-    """Sets what PixelPaddingValue marks to a padding that the tally of HU knows."""
+    """Sets the pixels of PixelPaddingValue to the padding that `Hounsfield` knows."""
     if (padding := one.get("PixelPaddingValue")) is None:
         return
-    kind = np.dtype(f"{'iu'[one.PixelRepresentation == 0]}{one.BitsAllocated // 8}")  # writers mistake the sign
+    kind = np.dtype(f"{'iu'[one.PixelRepresentation == 0]}{one.BitsAllocated // 8}")  # writers confuse the sign
     limits = np.asarray([padding, one.get("PixelPaddingRangeLimit", padding)]).astype(kind) * slope + intercept
     if limits.max() < PADDED_BELOW:
         plane[(plane > limits.min() - abs(slope) / 2) & (plane < limits.max() + abs(slope) / 2)] = PADDING

@@ -1,4 +1,4 @@
-"""A DICOM file -> what its header says of a CT slice, or what else it is."""
+"""From a DICOM file to its header as a CT slice, or to what the file is instead."""
 
 from __future__ import annotations
 
@@ -14,28 +14,18 @@ from pathlib import Path
 from typing import IO, NamedTuple, TypeVar
 
 import pydicom
+from pydicom import uid
 from pydicom.config import disable_value_validation
 from pydicom.filereader import read_dataset, read_preamble
-from pydicom.uid import (
-    UID,
-    CTImageStorage,
-    DeflatedExplicitVRLittleEndian,
-    EnhancedCTImageStorage,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-    LegacyConvertedEnhancedCTImageStorage,
-    MediaStorageDirectoryStorage,
-)
 
 from .dicom_zip import Member
 from .errors import CTError, one_reason
 
-logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # what it finds wrong is said here, in one line
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)  # our own messages are one line
 
-MULTIFRAME = (EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage)
+MULTIFRAME = (uid.EnhancedCTImageStorage, uid.LegacyConvertedEnhancedCTImageStorage)
 NO_SLICES = ("LOCALIZER", "MIP", "PROJECTION IMAGE", "SCREEN SAVE", "DOSE_INFO")  # in ImageType
-SLICE = 2**26  # bytes of the largest file that is looked into: a slice of 4096 x 4096 has half of it
+SLICE = 2**26  # bytes; larger files are not opened. A slice of 4096 x 4096 has half of it
 TAGS = (
     "SOPClassUID", "Modality", "ImageType", "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber",
     "AcquisitionNumber", "TemporalPositionIdentifier", "InstanceNumber", "ImagePositionPatient",
@@ -48,7 +38,7 @@ T = TypeVar("T")
 
 
 class Slice(NamedTuple):
-    """What a CT slice's header says: lengths in mm, directions and positions in DICOM's world, LPS."""
+    """The header of a CT slice: lengths in mm, directions and positions in DICOM's world, LPS."""
 
     file: Path | Member
     patient: str
@@ -63,25 +53,25 @@ class Slice(NamedTuple):
     directions: tuple[float, ...]  # of a row, of a column
     position: tuple[float, ...]
     bits: int
-    syntax: UID
+    syntax: uid.UID
     lossy: bool
     rescaled: bool
 
 
 @contextmanager
 def quiet_pydicom(file: Path | Member, reason: str) -> Iterator[None]:
-    """Turns what pydicom raises into one line about `file`, and silences what it warns of."""
+    """Turns pydicom's exceptions into one line about `file`, and silences its warnings."""
     with one_reason(file, reason), disable_value_validation(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def dataset(file: Path | Member, content: bytes | None = None, **options) -> pydicom.Dataset:
-    """A DICOM file by pydicom, with preamble or without; a deflated one is refused, as its size is not bounded.
+    """Reads a DICOM file, with or without preamble; a deflated one is refused, as its size is not bounded.
 
     Args:
-        file: which.
-        content: its bytes, where they have been read.
+        file: the file.
+        content: its bytes, if they were read before.
         options: of `pydicom.dcmread`.
     """
     with (
@@ -89,12 +79,12 @@ def dataset(file: Path | Member, content: bytes | None = None, **options) -> pyd
         file.open("rb") if content is None else io.BytesIO(content) as opened,
     ):
         syntax = _meta(opened).get("TransferSyntaxUID")
-        if syntax == DeflatedExplicitVRLittleEndian:
+        if syntax == uid.DeflatedExplicitVRLittleEndian:
             raise CTError(f"{file}: deflated DICOM is not read; inflate it first, e.g. with dcmconv of DCMTK.")
         found = pydicom.dcmread(opened, force=True, **options)
-        if not syntax:  # as before 1993: what pydicom guessed
-            guessed: dict = {(True, True): ImplicitVRLittleEndian, (False, False): ExplicitVRBigEndian}
-            found.file_meta.TransferSyntaxUID = guessed.get(found.original_encoding, ExplicitVRLittleEndian)
+        if not syntax:  # as before 1993: pydicom guessed it
+            guessed: dict = {(True, True): uid.ImplicitVRLittleEndian, (False, False): uid.ExplicitVRBigEndian}
+            found.file_meta.TransferSyntaxUID = guessed.get(found.original_encoding, uid.ExplicitVRLittleEndian)
         return found
 
 
@@ -106,28 +96,28 @@ def _meta(opened: IO[bytes]) -> pydicom.Dataset:
 
 
 def read_slice(file: Path | Member) -> Slice | str:
-    """A CT slice's header, or what the file is instead. Raises `CTError` for a damaged one."""
+    """A CT slice's header, or what the file is instead. Raises `CTError` if it is damaged."""
     if file.stat().st_size > SLICE:
         return "over 64 MB: several images in one, or no image"
     return as_slice(file, dataset(file, stop_before_pixels=True, specific_tags=list(TAGS)))
 
 
 def as_slice(file: Path | Member, found: pydicom.Dataset) -> Slice | str:
-    """What `read_slice` says, of a file's dataset."""
+    """`read_slice` for a dataset."""
     with quiet_pydicom(file, "damaged DICOM header"):
         stored = found.file_meta.get("MediaStorageSOPClassUID") or ""
-        if stored == MediaStorageDirectoryStorage:
+        if stored == uid.MediaStorageDirectoryStorage:
             return "DICOMDIR"
         if "SOPClassUID" not in found and "Rows" not in found:
             raise CTError(f"{file}: a damaged or truncated DICOM header; export it again.")
-        kind = UID(found.get("SOPClassUID") or stored or CTImageStorage)  # anonymisers empty it
+        kind = uid.UID(found.get("SOPClassUID") or stored or uid.CTImageStorage)  # anonymisers empty it
         modality = str(found.get("Modality"))
         types = [str(part).upper() for part in found.get("ImageType") or ()]
         if modality != "CT":
             return f"modality {modality}" if re.fullmatch("[A-Z]{2,16}", modality) else "no modality"
         if aside := next((part for part in NO_SLICES if part in types), None):
             return aside.lower()
-        if kind not in (CTImageStorage, *MULTIFRAME):
+        if kind not in (uid.CTImageStorage, *MULTIFRAME):
             return kind.name.lower() if kind.name != kind else "of an unknown kind"
         if found.get("SamplesPerPixel", 1) != 1:
             return "colour image"
@@ -145,7 +135,7 @@ def as_slice(file: Path | Member, found: pydicom.Dataset) -> Slice | str:
             _shared(_floats(found, "ImageOrientationPatient", 6)),
             _floats(found, "ImagePositionPatient", 3),
             int(found.get("BitsAllocated") or 16),
-            _shared(UID(found.file_meta.TransferSyntaxUID)),
+            _shared(uid.UID(found.file_meta.TransferSyntaxUID)),
             found.get("LossyImageCompression") == "01",
             str(found.get("RescaleType") or "HU").upper() in ("HU", "US", "HU_MOD"),
         )
@@ -153,7 +143,7 @@ def as_slice(file: Path | Member, found: pydicom.Dataset) -> Slice | str:
 
 @lru_cache
 def _shared(value: T) -> T:
-    """An equal value that is there already: a cohort has millions of slices."""
+    """Shares equal values in memory: a cohort has millions of slices."""
     return value
 
 
@@ -162,12 +152,12 @@ def _text(found: pydicom.Dataset, name: str) -> str:
 
 
 def _whole(value: object) -> int | None:
-    """A number that nothing depends on; none where it is missing or malformed."""
+    """A whole number, or `None` if it is missing or malformed."""
     return int(str(value)) if re.fullmatch(r" *[+-]?\d{1,12} *", str(value)) else None
 
 
 def _floats(found: pydicom.Dataset, name: str, count: int) -> tuple[float, ...]:
-    """A tag's numbers; none where it is missing, of another length or not finite."""
+    """A tag's numbers, or () if it is missing, of another length or not finite."""
     value = found.get(name)
     numbers = tuple(float(number) for number in value) if isinstance(value, Iterable) else ()
     return numbers if len(numbers) == count and all(map(math.isfinite, numbers)) else ()

@@ -1,4 +1,4 @@
-"""The DICOM files of a zip, read where they are: nothing is unpacked to a disk."""
+"""The DICOM files of a zip; nothing is unpacked to disk."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from ..files import IMAGES, begins_as_dicom
 from .checks import check_claim
 from .errors import CTError, one_reason
 
-MEMBERS = 100_000  # files in an archive
+MEMBERS = 100_000  # most files in an archive
 DAMAGED = "damaged zip"
 
 
 @dataclass(frozen=True, order=True)
 class Member:
-    """One file of a zip, to be read as a `Path` is.
+    """One file of a zip, with the methods of a `Path` that reading needs.
 
     Args:
         archive: the zip.
-        index: in the zip's own list: two members may have one name.
-        name: in the zip; it leads nowhere, as nothing is written.
+        index: in the zip's list; two members may have the same name.
+        name: in the zip, for messages only.
         size: bytes.
     """
 
@@ -60,16 +60,16 @@ class Member:
         return zipped.open(zipped.infolist()[self.index])
 
     def read_bytes(self) -> bytes:
-        """All of it, its checksum compared."""
+        """Its content, with the checksum compared."""
         with one_reason(self, DAMAGED), self.open() as file:
             return file.read()
 
 
 def members(archive: Path) -> tuple[list[Member], Counter[str]]:
-    """The DICOM files of a zip, and what else it holds, counted.
+    """The DICOM files of a zip, and a count of the others by kind.
 
     Raises:
-        CTError: an archive that is damaged, encrypted, or claims more than it can hold.
+        CTError: the zip is damaged, encrypted, or claims more than it can hold.
     """
     with one_reason(archive, DAMAGED):
         zipped = _opened(archive)
@@ -97,6 +97,6 @@ def _opened(archive: Path) -> zipfile.ZipFile:
     return _kept_open(archive, held.st_mtime_ns, held.st_size)
 
 
-@lru_cache(maxsize=4)  # the list of a large zip takes long to read
+@lru_cache(maxsize=4)  # reading the list of a large zip takes long
 def _kept_open(archive: Path, *_: int) -> zipfile.ZipFile:
     return zipfile.ZipFile(archive)

@@ -1,4 +1,4 @@
-"""One line for everything that can be wrong with an input."""
+"""Errors about an input: one line each."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ EXTRAS = {"tensorboard": "train"}  # a package that one command alone needs -> t
 
 
 class CTError(ValueError):
-    """An input that is not a CT volume this bundle can segment; its text is one line that says what to do.
+    """An input that is no CT volume or cannot be segmented. Its text is one line that says what to do.
 
-    Control characters, which file names and headers may hold, are taken out.
+    Control characters from file names and headers are removed.
     """
 
     def __init__(self, text: str):
@@ -35,23 +35,23 @@ def one_line(text: object) -> str:
 
 @contextmanager
 def one_reason(path: object, reason: str = f"truncated, or not {', '.join(IMAGES)} or DICOM") -> Iterator[None]:
-    """Turns whatever a reader raises within into a `CTError` about `path`: `reason`, or the system's or memory's."""
+    """Turns any exception of a reader into a `CTError` about `path`, with `reason` or the system's own reason."""
     try:
         yield
     except CTError:
         raise
     except MemoryError as error:
-        raise CTError(f"{path}: there is not enough memory to read it; use a machine with more.") from error
+        raise CTError(f"{path}: not enough memory to read it; use a machine with more.") from error
     except Exception as error:  # readers raise anything on a damaged file
         system = isinstance(error, OSError) and error.errno and error.strerror
         raise CTError(f"{path}: cannot be read: {system or reason}.") from error
 
 
 def one_line_errors() -> None:
-    """Makes an uncaught error of ours, however deeply MONAI wrapped it, end the process with its one line.
+    """Ends the process with one line and exit code 1 at an uncaught error of ours, also if MONAI wrapped it.
 
-    So does a missing package of `EXTRAS`. The exit code is 1. What MONAI and Ignite log of the same error, with its
-    traceback, is left out.
+    So does a missing package of `EXTRAS`. MONAI's and Ignite's own log records of this error, with traceback, are
+    dropped.
     """
     from monai.apps import get_logger
 
@@ -64,13 +64,13 @@ def one_line_errors() -> None:
             print(f"error: {cause}", file=sys.stderr)
 
     sys.excepthook = hook
-    stats = get_logger("monai.handlers.StatsHandler")  # which has a handler of its own, if MONAI makes it
+    stats = get_logger("monai.handlers.StatsHandler")  # it may have a handler of its own
     for place in (stats, *logging.getLogger().handlers):
         place.addFilter(_is_news)
 
 
 def _told(error: object) -> str | None:
-    """What is said of the error of ours, or of the missing extra, that another one comes from."""
+    """What our own error in a chain of causes says, or a missing extra; else `None`."""
     while isinstance(error, BaseException):
         if isinstance(error, (CTError, DataError, ConfigError)):
             return str(error)
@@ -81,5 +81,5 @@ def _told(error: object) -> str | None:
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Whether a log record is not about what the hook is going to say."""
+    """Whether a log record tells something that the hook will not print."""
     return record.levelno < logging.ERROR or _told(sys.exc_info()[1]) is None

@@ -1,4 +1,4 @@
-"""Inputs -> the scans in them: what a person names, each CT series and each image file once."""
+"""From inputs to their scans: each CT series and each image file once."""
 
 from __future__ import annotations
 
@@ -20,41 +20,40 @@ from .scan import Found, Scan
 
 logger = logging.getLogger(__name__)
 
-LIST = 2**24  # bytes of a text list, at most
+LIST = 2**24  # most bytes of a text list
 FEW = 3  # damaged files of a zip that are named; the rest is counted
-HINTS = {"DICOMDIR": "it lists files; give their folder", "modality SEG": "a segmentation; give the CT that it is of"}
+HINTS = {"DICOMDIR": "it lists files; give their folder", "modality SEG": "a segmentation; give the CT itself"}
 
 
 def find(inputs: Sequence[str | Path], series: str | int | None = None) -> Found:
     """The scans in what a person names, in that order; of images nothing is read, of DICOM the headers.
 
-    An input is an image file (`IMAGES`), a DICOM file (which stands for its series, in its folder), a zip of DICOM, a
-    folder of any of these at any depth, or a text list (.txt) of any of these, one a line, relative to the list; empty
-    lines and those that begin with # are skipped. Links to folders are followed, each folder once. Zips are read where
-    they are: nothing is unpacked to a disk.
+    An input is an image file (`IMAGES`), a DICOM file (it stands for its series, in its folder), a zip of DICOM, a
+    folder of these at any depth, or a text list (.txt) of these, one a line, relative to the list. Empty lines and
+    lines that begin with # are skipped. Links to folders are followed, each folder once. Zips are not unpacked to disk.
 
     Args:
         inputs: paths.
-        series: which CT series of each study (StudyInstanceUID): None for all of them, "largest" for the one with the
-            most slices (of equals, the lowest SeriesNumber), or a SeriesNumber.
+        series: which CT series of each study (StudyInstanceUID): None for all, "largest" for the one with most slices
+            (if equal, the lowest SeriesNumber), or a SeriesNumber.
 
     Returns:
-        scans, refused sources, and what was set aside. An input without any scan is refused.
+        scans, refused sources, and what was set aside. An input without a scan is refused.
     """
     found = _together(_input(Path(source), series) for source in inputs)
-    once = {scan.files: scan for scan in reversed(found.scans)}  # what is named twice comes where it was named first
+    once = {scan.files: scan for scan in reversed(found.scans)}  # an input that is named twice keeps its first place
     kept = named_apart([once[files] for files in dict.fromkeys(scan.files for scan in found.scans)])
     return replace(found, scans=tuple(kept))
 
 
 def find_scans(path: str, image_key: str = "image") -> Sequence[dict[str, str]]:
-    """The scans under a path, as a config's data list: what `find` finds; a DICOM series is its folder or zip.
+    """The scans of `find` under a path, as a config's data list; a DICOM series is its folder or zip.
 
-    Of a folder in the Decathlon's layout with `imagesTs`, they are those of that part, which is there to be segmented.
+    In a folder of the Decathlon's layout they are the scans of `imagesTs`.
 
     Returns:
-        one item `{image_key: absolute path}` per scan, images before DICOM. Where there is nothing, a list that raises
-        `CTError` when an item is asked for. What else is refused is logged.
+        one item `{image_key: absolute path}` per scan, images before DICOM; without any scan, a list that raises
+        `CTError` when an item is read. Refused sources are logged.
     """
     test = Path(path, "imagesTs")
     found = find([test if test.is_dir() else path])
@@ -66,7 +65,7 @@ def find_scans(path: str, image_key: str = "image") -> Sequence[dict[str, str]]:
 
 
 def only_scan(path: str | Path) -> Scan:
-    """The one scan that a path names. Raises `CTError` where it is none or more."""
+    """The one scan of a path. Raises `CTError` if there are none or several."""
     found = find([path])
     if len(found.scans) == 1:
         return found.scans[0]
@@ -203,12 +202,12 @@ def _zip(path: Path, series: str | int | None) -> Found:
 
 
 def _dicom(files: Sequence[Path | Member], root: Path, series: str | int | None, chosen: Path | None = None) -> Found:
-    """The CT series of those files that are DICOM; `chosen` is one whose series alone is meant.
+    """The CT series of the DICOM files among `files`; with `chosen`, only the series of that file.
 
-    A scan is named after its folder, and after its SeriesNumber where there are several.
+    A scan is named after its folder, and after its SeriesNumber if there are several.
 
     Raises:
-        CTError: `chosen` is damaged, or of no CT series.
+        CTError: `chosen` is damaged, or belongs to no CT series.
     """
     series_found, refused, others = group(files)
     if chosen:
@@ -248,7 +247,7 @@ def _of(chosen: Path, found: list[Series], others: list[tuple[Path | Member, str
 
 
 def _picked(found: list[Series], series: str | int | None) -> tuple[list[Series], list[str], list[str]]:
-    """The series that `find`'s `series` means; a line for each that it leaves, and for each study without one."""
+    """The series chosen by `find`'s `series`; a line for each series left out, and for each study without a match."""
     if series is None:
         return found, [], []
     studies = defaultdict(list)

@@ -1,4 +1,4 @@
-"""Whether a volume's values can be a CT's."""
+"""Checks that a volume's values can be HU of a CT."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ import numpy as np
 from .errors import CTError
 
 AIR = -1024  # HU given to voxels outside a scanner's field of view
-# HU; noise reaches it seldom. Below lies what scanners and programs write outside the field of view (-1500, -2000,
-# -3024, -8192, -32768, ...), and what resampling makes of that at the field's edge.
+# HU; noise is seldom below. Scanners and programs write lower values outside the field of view (-1500, -2000, -3024,
+# -8192, -32768, ...), and resampling mixes them into its edge.
 BELOW_AIR = -1200
 PADDING = -2000.0
-FAT = -20.0  # HU; fat, lung and air lie below it, even in a volume clipped to a narrow window
+FAT = -20.0  # HU; fat, lung and air are below, even in a volume clipped to a narrow window
 SOFT_TISSUE = (-40.0, 160.0)  # HU; a CT of the trunk shows some, whatever its window or its contrast phase
 BONE = 300.0  # HU
 HIGHEST = 1e5  # HU; metal on an extended scale reaches 30,000
-SPREAD = 100.0  # HU between the lowest and the highest; the narrowest window in use is 150 wide
-GREYS = 10  # distinct values; a mask has fewer
+SPREAD = 100.0  # HU from lowest to highest; the narrowest window in use is 150 wide
+GREYS = 10  # a mask has fewer distinct values
 
 
 class Hounsfield:
-    """Tallies a volume slice by slice and sets its padding to air, so that no second pass over it is needed.
+    """Counts values slice by slice and sets padding to air, in one pass over the volume.
 
-    Shares are of every second voxel along both axes that is not padding.
+    It counts every second voxel along both axes, without padding.
     """
 
     def __init__(self):
@@ -34,7 +34,7 @@ class Hounsfield:
         self.greys: set[float] = set()
 
     def take(self, plane: np.ndarray) -> None:
-        """Tallies one slice `(X, Y)`, int16 or float32, after setting its padding, in place, to air."""
+        """Sets the padding of one slice `(X, Y)`, int16 or float32, to air, in place, and counts its values."""
         lowest, highest = float(plane.min()), float(plane.max())
         if not (np.isfinite(lowest) and np.isfinite(highest)):
             self.infinite += int((~np.isfinite(plane)).sum())
@@ -56,22 +56,22 @@ class Hounsfield:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was changed."""
+        """A note if padding was set to air."""
         return (f"{self.padded} voxels of padding, below {BELOW_AIR:g} HU, set to {AIR:g} HU",) if self.padded else ()
 
     def check(self, source: Path | str) -> None:
-        """Raises `CTError` unless the volume can be a CT in HU: finite, and spread as air, fat, tissue and bone are.
+        """Raises `CTError` unless the values are finite and can be air, fat, soft tissue and bone in HU.
 
-        The limits are wide: a CT that was clipped to a window of the abdomen, or cut to the body, passes.
+        The limits are wide: a CT that was clipped to an abdominal window or cropped to the body passes.
         """
         if self.infinite:
-            raise CTError(f"{source}: {self.infinite} voxels are not finite; mend or export it again.")
+            raise CTError(f"{source}: {self.infinite} voxels are not finite; repair or export it again.")
         found = f"{source}: values {self.lowest:g} to {self.highest:g}"
         total = max(1, self.sampled)
         low, high = SOFT_TISSUE
         if self.lowest >= 0:
             raise CTError(
-                f"{found} are not HU, which fall below 0 in fat and air; is it an MR, a PET, a mask, a normalised "
+                f"{found} are not HU: fat and air are below 0; is it an MR, a PET, a mask, a normalised "
                 "image, or values without their rescale intercept? Give a CT in HU."
             )
         if self.highest > HIGHEST or self.lowest < -HIGHEST:

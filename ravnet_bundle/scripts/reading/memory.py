@@ -1,4 +1,4 @@
-"""A CT that is in memory already: nibabel's, SimpleITK's or MONAI's image, or an array with its affine."""
+"""A CT in memory: an image of nibabel, SimpleITK or MONAI, or an array with its affine."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ from .checks import check_shape, doubts_about
 from .errors import CTError
 from .scan import Header, Scan
 
-NAME = Path("image")  # what messages call it
+NAME = Path("image")  # in messages
 KINDS = "a path, a nibabel or SimpleITK image, a MetaTensor, or an array with its affine"
 
 
 def is_simpleitk(image: Any) -> bool:
-    """Without importing SimpleITK, which nothing here needs."""
+    """Whether it is a SimpleITK image; SimpleITK is not imported."""
     package = sys.modules.get("SimpleITK")
     return package is not None and isinstance(image, package.Image)
 
 
 def in_memory(image: Any) -> Scan:
-    """A CT in memory as a scan that `load` takes: it is checked as one in a file is.
+    """A CT in memory as a `Scan`: it is checked like one in a file.
 
     Raises:
-        TypeError: no image of a kind that is known here.
+        TypeError: an unknown kind of image.
     """
     notes: tuple[str, ...] = ()
     doubts: tuple[str, ...] | None = None
     if isinstance(image, nib.Nifti1Image):
         voxels = image.dataobj
-        own = type(image)(image.dataobj, image.affine, image.header)  # whose header knows the affine
+        own = type(image)(image.dataobj, image.affine, image.header)  # its header holds the affine
         affine, notes, doubts = nifti.affine_of(own.header, NAME)
     elif isinstance(image, nib.spatialimages.SpatialImage):
         voxels, affine = image.dataobj, image.affine
     elif is_simpleitk(image):
         voxels, affine = sys.modules["SimpleITK"].GetArrayViewFromImage(image).T, _affine(image)
-    elif hasattr(image, "affine") and hasattr(image, "meta"):  # a MetaTensor, of MONAI, which takes long to load
+    elif hasattr(image, "affine") and hasattr(image, "meta"):  # a MetaTensor; MONAI takes long to import
         voxels, affine = image.detach().cpu().numpy(), image.affine.cpu()
         voxels = voxels[0] if voxels.ndim == 4 and len(voxels) == 1 else voxels
     elif isinstance(image, tuple) and len(image) == 2:
         voxels, affine = (np.asarray(part) for part in image)
     else:
-        raise TypeError(f"{type(image).__name__} is no CT: give {KINDS}.")
+        raise TypeError(f"{type(image).__name__} is not a CT: give {KINDS}.")
     affine = np.eye(4) if affine is None else np.asarray(affine, dtype=float)
     if doubts is None:
         doubts = doubts_about(affine) if affine.shape == (4, 4) else ()
@@ -55,7 +55,7 @@ def in_memory(image: Any) -> Scan:
 
 
 def header(scan: Scan) -> Header:
-    """The image's header. Raises `CTError` where it is no CT volume's."""
+    """The image's header. Raises `CTError` if it is no CT volume."""
     found = scan.image
     check_shape(found.shape, scan.source)
     if found.affine.shape != (4, 4):
@@ -72,7 +72,7 @@ def planes(scan: Scan, found: Header) -> Iterator[np.ndarray]:
 
 
 def _affine(image: Any) -> np.ndarray:
-    """Of a SimpleITK image, whose world is LPS."""
+    """The affine of a SimpleITK image, from LPS to RAS."""
     size = image.GetDimension()
     affine = np.eye(size + 1)
     affine[:size, :size] = np.reshape(image.GetDirection(), (size, size)) * image.GetSpacing()

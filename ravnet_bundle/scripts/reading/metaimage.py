@@ -1,6 +1,6 @@
 """NRRD and MetaImage: the header's geometry by ITK, the voxels by `stream`.
 
-ITK's own reading of packed voxels is not used: on a damaged file it may raise nothing and give what memory held before.
+ITK does not read the voxels: on a damaged file it may raise no error and return random memory.
 """
 
 from __future__ import annotations
@@ -19,16 +19,13 @@ from .scan import Header, Scan
 from .stored import stored
 
 TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # ITK's world is LPS
-SKIP = 2**26  # bytes before the voxels, at most
+SKIP = 2**26  # most bytes before the voxels
 SPACES = ("left-posterior-superior", "left-anterior-superior", "right-anterior-superior", "lps", "las", "ras")  # NRRD's
 UNSTATED = "The header states no orientation: axes may be mirrored."
 
 
 def header(scan: Scan) -> Header:
-    """A header's shape and affine. Raises `CTError` where it is damaged, no CT volume's, or claims more than is there.
-
-    The voxels must be in the file itself or, for .mhd, in one file beside it.
-    """
+    """A header's shape and affine. Raises `CTError` if it is damaged, no CT, or claims more than the file holds."""
     path = scan.source
     nrrd = path.suffix.lower() == ".nrrd"
     with one_reason(path):
@@ -59,7 +56,7 @@ def header(scan: Scan) -> Header:
 
 
 def planes(scan: Scan, found: Header) -> Iterator[np.ndarray]:
-    """The slices (X, Y). Raises `CTError` where there are fewer or more than claimed, or they are damaged."""
+    """The slices (X, Y). Raises `CTError` if there are fewer or more than claimed, or they are damaged."""
     where, dtype = found.layout
     with one_reason(scan.source, "damaged or truncated voxels"):
         yield from stream.planes(where, dtype, found.shape)
@@ -79,7 +76,7 @@ def _big_endian(found: itk.ImageIOBase, fields: dict[str, str], nrrd: bool) -> b
 
 
 def _stated(fields: dict[str, str], nrrd: bool) -> bool:
-    """Whether the header says which axis leads where."""
+    """Whether the header states the axes' directions."""
     if nrrd:
         return fields.get("space", "").lower() in SPACES and "spacedirections" in fields
     return any(key in fields for key in ("transformmatrix", "rotation", "orientation"))

@@ -1,4 +1,4 @@
-"""What outputs are called: names from paths, which tell the scans of a run apart."""
+"""Names of outputs, made from paths, unique within a run."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..files import scan_name
 from .scan import Scan
 
 LONGEST = 80  # characters of a name; a UID has 64 at most
-# Names that say what a file is and not whose, as data sets use them (`s0001/ct.nii.gz`, `case_00000/imaging.nii.gz`).
+# File names that do not tell the case, as in data sets (`s0001/ct.nii.gz`, `case_00000/imaging.nii.gz`).
 GENERAL = (
     "ct", "ct_image", "dcm", "dicom", "image", "images", "imaging", "img", "input", "original", "scan", "series",
     "volume",
@@ -21,12 +21,12 @@ GENERAL = (
 
 
 def safe_name(text: str) -> str:
-    """`text` as a file name: letters, digits, `.`, `-` and `_`, `LONGEST` at most, none of the dots or dashes first."""
+    """`text` as a file name: at most `LONGEST` letters, digits, `.`, `-` and `_`, without leading dots or dashes."""
     return re.sub(r"[^\w.-]+", "_", unicodedata.normalize("NFC", text)).lstrip(".-")[:LONGEST] or "scan"
 
 
 def key(scan: Scan) -> str:
-    """What tells a scan from any other on this machine: its path, and of DICOM its first file's too."""
+    """Identifies a scan on this machine: its path, and for DICOM its first file too."""
     path = str(scan.source.absolute())
     if scan.kind == "image":
         return path
@@ -35,11 +35,11 @@ def key(scan: Scan) -> str:
 
 
 def names(scan: Scan, whole: bool = False) -> Iterator[str]:
-    """Names for a scan by its path alone, the best first; the last one is never another's.
+    """Names for a scan from its path, best first; the last one is unique.
 
-    The first is made of the file's name, or the folder's, and of those of the folders below what was given; general
-    words (`GENERAL`) take the folder above in front. The next ones have one folder more each; the last is the first
-    with a hash of the path. `whole` keeps a file's extension, which tells `x.nii` from `x.nii.gz`.
+    The first joins the folders below the given one and the file's (or DICOM folder's) name. A general name (`GENERAL`)
+    gets the folder above in front. Each next name has one more folder. The last is the first with a hash of the path.
+    `whole` keeps a file's extension, which tells `x.nii` from `x.nii.gz`.
     """
     source = scan.source.absolute()
     parts = [*source.parts[1:-1], source.stem if source.suffix.lower() == ".zip" else source.name]
@@ -56,7 +56,7 @@ def names(scan: Scan, whole: bool = False) -> Iterator[str]:
 
 
 def named_apart(scans: Sequence[Scan]) -> list[Scan]:
-    """The scans under the best of their `names` that no other one has; the order does not matter."""
+    """Gives each scan the best of its `names` that no other scan has, whatever their order."""
     beside = Counter(_beside(scan) for scan in scans)
     ways = [list(dict.fromkeys(names(scan, beside[_beside(scan)] > 1))) for scan in scans]
     choice = [0] * len(scans)
@@ -71,5 +71,5 @@ def named_apart(scans: Sequence[Scan]) -> list[Scan]:
 
 
 def _beside(scan: Scan) -> tuple[str, str]:
-    """Equal for files of one folder that differ in their extensions alone."""
+    """Equal for files of one folder that differ only in their extensions."""
     return str(scan.source.parent), scan_name(scan.source).casefold()

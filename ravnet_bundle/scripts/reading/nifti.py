@@ -1,7 +1,7 @@
 """NIfTI-1 and NIfTI-2 in one file, plain or gzipped: the header by nibabel, the voxels as a stream.
 
-nibabel's own image objects read as far as a header tells them to (its extensions) and, from a gzip, decompress anew for
-every part that is asked for; here nothing is read before the header's claims have been compared with the file.
+nibabel's image objects trust the header's sizes, and decompress a gzip again for every part. Here the header's claims
+are compared with the file before anything is read.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from .errors import CTError, one_reason
 from .scan import Header, Scan
 from .stream import Stored
 
-EXTENSIONS = 2**26  # bytes of extensions that are skipped between header and voxels
+EXTENSIONS = 2**26  # most bytes of extensions between header and voxels
 
 
 class Layout(NamedTuple):
@@ -41,18 +41,18 @@ def open_nifti(path: Path) -> IO[bytes] | gzip.GzipFile:
 
 
 def header(scan: Scan) -> Header:
-    """A NIfTI's header. Raises `CTError` where it is damaged, no CT volume's, or claims more than its file can hold.
+    """A NIfTI's header. Raises `CTError` if it is damaged, no CT volume, or claims more than the file can hold.
 
-    The sform is used, else the qform; where both are set they must agree in axes and spacing.
+    The sform is used, else the qform. If both are set, they must agree in axes and spacing.
     """
     path = scan.source
     with one_reason(path), open_nifti(path) as file, imageglobals.LoggingOutputSuppressor():
         block = file.read(nib.Nifti2Header.sizeof_hdr)
         kind = nib.Nifti2Header if nib.Nifti2Header.may_contain_header(block) else nib.Nifti1Header
         found = kind(block[: kind.sizeof_hdr], check=False)
-        if not found["sform_code"] and not (found["pixdim"][1:4] > 0).all():  # nibabel would take them for 1 mm
+        if not found["sform_code"] and not (found["pixdim"][1:4] > 0).all():  # nibabel would assume 1 mm
             sizes = " x ".join(f"{size:g}" for size in found["pixdim"][1:4])
-            raise CTError(f"{path}: pixdim {sizes} is no spacing, and there is no sform; export it again.")
+            raise CTError(f"{path}: pixdim {sizes} is not a spacing, and there is no sform; export it again.")
         found.check_fix()
         if found["magic"].item().rstrip(b"\0") not in (b"n+1", b"n+2"):
             raise CTError(f"{path}: its header is not that of a NIfTI in one file; convert it to .nii.gz.")
@@ -99,7 +99,7 @@ def affine_of(found: nib.Nifti1Header, path: Path) -> tuple[np.ndarray, tuple[st
 
 
 def planes(scan: Scan, found: Header) -> Iterator[np.ndarray]:
-    """The slices (X, Y) of a NIfTI in HU, one after the other. Raises `CTError` where the file ends early."""
+    """The slices (X, Y) of a NIfTI in HU. Raises `CTError` if the file ends early."""
     path, layout = scan.source, found.layout
     where = Stored(path, "gzip" if path.name.lower().endswith(".gz") else "raw", skip=layout.offset, exact=False)
     with one_reason(path):

@@ -1,4 +1,4 @@
-"""What is to be read, and what a header says of it."""
+"""Data classes: a scan to read, the scans found, a header."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ class Scan:
     """One CT to segment.
 
     Args:
-        name: of its outputs: safe in any file system, unique within a run, from the names of files and folders, never
-            from a patient's tags.
-        source: what holds it: the image file, the DICOM files' folder, or the zip.
+        name: name of its outputs: safe in any file system, unique within a run, never from a patient's tags.
+        source: the image file, the folder of the DICOM files, or the zip.
         files: one image file, or the DICOM files of one series in slice order.
         kind: "image", "dicom" or "memory".
-        notes: what was found and done about it; without anything about the patient.
-        slices: of DICOM, what the files' headers say, in the order of `files`; read again where there are none.
-        which: in messages, which series of its source it is, where that holds several.
-        part: in names, what tells it from other series of its folder, such as "_s2".
-        given: the folder that was named, or that of the file that was; names are made of what is below it.
-        identity: what tells its input from any other, in hex; of DICOM a salted hash where names are kept out.
-        image: of kind "memory", its `Header`, whose layout is the voxels.
-        shown: what tables call its input: its path below the folder of `given`, or a hash.
+        notes: remarks for the report, without anything about the patient.
+        slices: DICOM only: the files' headers, in the order of `files`; if empty, they are read again.
+        which: for messages: which series of its source it is, if there are several.
+        part: for names: what tells it from other series of its folder, such as "_s2".
+        given: the folder that the user named, or the named file's folder; names are made of what is below it.
+        identity: hash of the input's path, hex; salted if names are to be hidden.
+        image: kind "memory" only: its `Header`, with the voxels as layout.
+        shown: the input's name in tables: its path below the folder of `given`, or a hash.
     """
 
     name: str
@@ -44,13 +43,13 @@ class Scan:
 
     @property
     def label(self) -> str:
-        """What messages call it."""
+        """Its name in messages."""
         return f"{self.source}{self.which}"
 
 
 @dataclass(frozen=True)
 class Found:
-    """What inputs hold: scans; sources that cannot be read, each with one line; and what is no CT volume, by name."""
+    """What inputs hold: scans; refused sources, each with one line; and a line for each thing that is no CT volume."""
 
     scans: tuple[Scan, ...]
     refused: tuple[tuple[str, str], ...]
@@ -59,14 +58,14 @@ class Found:
 
 @dataclass(frozen=True)
 class Header:
-    """What is known of a volume before its voxels are read.
+    """A volume's header, read before its voxels.
 
     Args:
         shape: (X, Y, Z), as stored.
         affine: voxel index to RAS world in mm, as stored.
-        notes: as a `Scan`'s.
-        layout: what the format's own reader needs to read the voxels.
-        doubts: why the affine may not be the CT's, each a sentence: no result of it is to be used unseen.
+        notes: remarks for the report.
+        layout: what the format's reader needs to read the voxels.
+        doubts: reasons why the affine may be wrong, each a sentence; they cost the verdict "ok".
     """
 
     shape: tuple[int, ...]

@@ -1,4 +1,4 @@
-"""Where MetaImage and NRRD headers say that their voxels are."""
+"""Where the voxels of MetaImage and NRRD files are, by their headers."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ from pathlib import Path
 from .errors import CTError
 from .stream import Stored
 
-TEXT = 2**16  # bytes in which a header ends
+TEXT = 2**16  # bytes; longest header
 PACKINGS = {"raw": "raw", "gzip": "gzip", "gz": "gzip", "bzip2": "bzip2", "bz2": "bzip2"}  # NRRD's names
 
 
 def stored(path: Path) -> tuple[Stored, dict[str, str]]:
     """Where the voxels are, and the header's fields, names in lower case.
 
-    They must be in the file itself or, for .mhd, in one file beside it.
-
     Raises:
-        CTError: elsewhere, or stored in a way that is not read.
+        CTError: the voxels are not in the file or, for .mhd, in one file beside it; or their encoding is not read.
     """
     with open(path, "rb") as file:
         start = file.read(TEXT)
@@ -76,5 +74,5 @@ def _true(text: str) -> bool:
 
 def _whole(path: Path, name: str, text: str, least: int) -> int:
     if not re.fullmatch(r"-?\d{1,18}", text) or int(text) < least:
-        raise CTError(f"{path}: {name} {text} is none that the format knows here; damaged, export it again.")
+        raise CTError(f"{path}: {name} {text} is not valid here; the file is damaged, export it again.")
     return int(text)

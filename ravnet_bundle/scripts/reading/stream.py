@@ -1,7 +1,6 @@
-"""A file's voxels as a stream, packed or not: all that its header claims, and no more, or an error.
+"""A file's voxels as a stream, packed or raw: exactly as many as its header claims, or an error.
 
-Packed voxels are checked as zlib, gzip and bzip2 are made to be: the end of the stream is reached, its checksum
-agrees, and it holds as many bytes as claimed. Nothing is handed out that was not read.
+Packed voxels are checked: the stream must end, its checksum must agree, and it must hold as many bytes as claimed.
 """
 
 from __future__ import annotations
@@ -19,18 +18,18 @@ from .errors import CTError
 
 Readable = BinaryIO | io.BufferedReader | bz2.BZ2File
 
-BLOCK = 2**18  # bytes that are read at once
-SURPLUS = 2**30  # bytes after the voxels that are read up to a checksum
+BLOCK = 2**18  # bytes read at once
+SURPLUS = 2**30  # most bytes between the voxels and the checksum
 
 
 class Stored(NamedTuple):
     """Where a file holds voxels.
 
     Args:
-        file: that holds them.
-        packing: "raw", "zlib" (a gzip stream too), "gzip" or "bzip2".
-        offset: bytes before them in the file; of a raw one -1: they are the file's last.
-        skip: bytes before them in what is unpacked.
+        file: the file.
+        packing: "raw", "zlib" (also a gzip stream), "gzip" or "bzip2".
+        offset: bytes before them in the file; -1, for raw voxels: they are at its end.
+        skip: bytes before them in the unpacked stream.
         exact: whether nothing may follow them.
     """
 
@@ -45,8 +44,8 @@ def planes(stored: Stored, dtype: np.dtype, shape: tuple[int, ...]) -> Iterator[
     """The slices (X, Y), one after the other, as stored.
 
     Raises:
-        CTError: more is there than claimed.
-        Exception: less is there than claimed, or it is damaged; any, by `zlib`, `gzip` and `bz2`.
+        CTError: more voxels than claimed.
+        Exception: fewer voxels than claimed, or damaged data; any kind, from `zlib` and `bz2`.
     """
     size = shape[0] * shape[1] * dtype.itemsize
     with open(stored.file, "rb") as file:
@@ -83,7 +82,7 @@ def _exactly(file: Readable, size: int) -> bytes:
 
 
 def _to_the_end(file: Readable, path: Path) -> None:
-    """Reads on to the checksum, which is compared at the end."""
+    """Reads to the end, where the checksum is compared."""
     for _ in range(SURPLUS // BLOCK):
         if not file.read(BLOCK):
             return
@@ -91,10 +90,10 @@ def _to_the_end(file: Readable, path: Path) -> None:
 
 
 class _Unpacked(io.RawIOBase):
-    """What a zlib or gzip stream in a file unpacks to; ends where the stream does, once its checksum agrees.
+    """Unpacks a zlib or gzip stream of a file to its end, and compares its checksum.
 
-    A gzip file may hold several streams, and zeros after each. Python's own `GzipFile` unpacks 8 kB at once: nothing
-    else would get on beside it, and it takes longer.
+    A gzip file may hold several streams, and zeros after each. Python's `GzipFile` is slower: it unpacks 8 kB at once,
+    and blocks other threads meanwhile.
     """
 
     def __init__(self, file: BinaryIO, bits: int, several: bool = False):

@@ -1,4 +1,4 @@
-"""What is read as MONAI's tensor, and the reading as its transform."""
+"""Reading as MONAI's tensor and as MONAI's transform."""
 
 from __future__ import annotations
 
@@ -14,20 +14,19 @@ from .voxels import Voxels, read
 
 
 def as_tensor(voxels: Voxels) -> MetaTensor:
-    """HU, `(X, Y, Z)`, of the type and in the memory that they have."""
+    """HU, `(X, Y, Z)`, as a tensor that shares the memory."""
     return MetaTensor(torch.from_numpy(voxels.hu), affine=torch.from_numpy(voxels.affine), meta=voxels.meta)
 
 
 def load(scan: Scan | str | Path) -> MetaTensor:
-    """`read`, as a tensor. Raises `CTError` as that does."""
+    """`read`, as a tensor. Raises `CTError`."""
     return as_tensor(read(scan))
 
 
 class LoadCTd(LoadImaged):
-    """MONAI's `LoadImaged` for CTs: `load` in a dictionary transform. Items hold a `Scan`, or a path that names one.
+    """MONAI's `LoadImaged` for CTs. Items hold a `Scan` or a path; an item may also be a path alone.
 
-    A path alone, as in the lists of the Model Zoo's configs, is an item too. A volume that is there already passes as
-    it is: MONAI Deploy's operators hand over what they have read themselves.
+    A MetaTensor passes unchanged: MONAI Deploy's operators read the volume themselves.
 
     Raises:
         CTError: as `load`.

@@ -1,4 +1,4 @@
-"""A scan -> its volume, checked: headers first, then the voxels as they come."""
+"""From a scan to its checked volume: first the headers, then the voxels slice by slice."""
 
 from __future__ import annotations
 
@@ -22,11 +22,10 @@ class Voxels(NamedTuple):
     """A CT that was read.
 
     Attributes:
-        hu: HU on its own grid, `(X, Y, Z)`, int16 where all are whole numbers, as nearly always, and else float32.
+        hu: HU on its own grid, `(X, Y, Z)`, int16 if all are whole numbers, else float32.
         affine: voxels to RAS world, mm, 4 x 4.
-        meta: `original_affine`, the file's own where directions were straightened, `filename_or_obj`, the image file or
-            the DICOM folder, `notes`, of what was found and done, joined by "; ", and `doubts`, why the affine may not
-            be the CT's, joined alike.
+        meta: `original_affine`: the file's own, before straightening; `filename_or_obj`: image file or DICOM folder;
+            `notes` and `doubts` (reasons why the affine may be wrong), each joined by "; ".
     """
 
     hu: np.ndarray
@@ -35,10 +34,10 @@ class Voxels(NamedTuple):
 
 
 def check_header(scan: Scan) -> None:
-    """Raises `CTError` where a scan's headers alone show that it is no CT volume that can be segmented.
+    """Raises `CTError` if a scan's headers show that it cannot be segmented.
 
-    That is: a format, shape, spacing or affine that is not a CT's; a DICOM series that is not one evenly spaced upright
-    volume; voxels that the file cannot hold.
+    Checked: format, shape, spacing, affine; that a DICOM series is one evenly spaced upright volume; that the file can
+    hold the voxels.
     """
     _open(scan)
 
@@ -49,10 +48,10 @@ def check_series(folder: Path) -> None:
 
 
 def files(scan: Scan) -> tuple[Path, ...]:
-    """The files that a scan is read from: its own, the zip that holds them and, of a .mhd, that of the voxels too.
+    """The files that a scan is read from: its own, or their zip; for a .mhd also the file of its voxels.
 
     Raises:
-        CTError: a .mhd whose voxels are not in one file beside it.
+        CTError: the voxels of a .mhd are not in one file beside it.
     """
     if scan.kind == "dicom":
         return (scan.source,) if scan.source.is_file() else scan.files
@@ -62,27 +61,25 @@ def files(scan: Scan) -> tuple[Path, ...]:
 
 
 def needs_itk(scan: Scan) -> bool:
-    """Whether ITK reads it, which takes long to import; NIfTI and DICOM do without."""
+    """Whether ITK reads it (it takes long to import); NIfTI and DICOM do not need it."""
     return scan.kind != "dicom" and not scan.files[0].name.lower().endswith((".nii", ".nii.gz"))
 
 
 def read(scan: Scan | str | Path) -> Voxels:
-    """A scan's voxels.
-
-    Beside the volume itself, one slice is held (NRRD and MetaImage: the file's voxels too). Padding is set to air.
+    """Reads a scan's voxels, slice by slice, and sets padding to air.
 
     Args:
-        scan: what `find` found, or a path that names one.
+        scan: of `find`, or a path to one.
 
     Raises:
-        CTError: an input that `check_header` refuses, that cannot be decoded, or that is not finite or no CT by its HU.
+        CTError: `check_header` refuses it, it cannot be decoded, or its values are not finite or not a CT's.
     """
     scan = scan if isinstance(scan, Scan) else only_scan(scan)
     header, affine, notes, planes = _open(scan)
     tally = Hounsfield()
     with one_reason(scan.source):
-        volume = np.empty(header.shape, np.int16, order="F")  # as files store it: each slice is one run of memory
-        for z, plane in zip(range(header.shape[2]), planes, strict=True):  # every slice is filled, or it is an error
+        volume = np.empty(header.shape, np.int16, order="F")  # as in files: a slice is one block of memory
+        for z, plane in zip(range(header.shape[2]), planes, strict=True):  # a missing slice is an error
             if plane.shape != header.shape[:2]:
                 raise ValueError("a slice of another size")
             whole = np.can_cast(plane.dtype, volume.dtype)
@@ -115,7 +112,7 @@ def _fits(hu: np.ndarray) -> bool:
 
 
 def _open(scan: Scan) -> tuple[Header, np.ndarray, tuple[str, ...], Iterator[np.ndarray]]:
-    """A scan's header, checked; its straight affine; notes; and its slices, of which none is read yet."""
+    """A scan's checked header, its straightened affine, notes, and an iterator of its slices."""
     if scan.kind == "dicom":
         reader: ModuleType = dicom_series
     elif scan.kind == "memory":

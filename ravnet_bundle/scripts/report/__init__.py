@@ -1,4 +1,4 @@
-"""What a person looks at: a mask on its CT as one picture, and as one HTML page with the numbers and the verdict."""
+"""The preview picture and the HTML report of a mask."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One HTML file that a doctor reads: verdict, volume, slices to step through, numbers, provenance."""
+"""The HTML report: verdict, volume, slices to step through, measures, provenance."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from ..files import atomic
 from .planes import AXIAL, CORONAL, SAGITTAL, WINDOW, View, view
 from .wording import rows
 
-SLICES = {AXIAL: 160, CORONAL: 80, SAGITTAL: 80}  # most that one can step through; more are thinned out evenly
-PIXELS = 512  # most on a side of an embedded slice; larger ones are averaged down
+SLICES = {AXIAL: 160, CORONAL: 80, SAGITTAL: 80}  # most slices to step through; more are thinned out evenly
+PIXELS = 512  # longest side of an embedded slice; larger ones are averaged down
 BUDGET = 10_000_000  # bytes of all slices, embedded
-DETAILS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.15)  # of slices and pixels, until they fit; the last does, whatever the mask
+DETAILS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.15)  # of slices and pixels, tried until they fit; the last always fits
 NAMES = {AXIAL: "axial", CORONAL: "coronal", SAGITTAL: "sagittal"}
-VERDICTS = {  # the symbol and the words say it, too: colour alone would not reach everybody
+VERDICTS = {  # symbol and word besides colour, for colour-blind readers
     "ok": ("✓", "OK", "No sign of a failure was found. Look at the contours all the same."),
     "review": ("!", "Review", "Something is unusual. Look at the contours before you use any number."),
     "reject": ("✕", "Reject", "Do not use the mask or the numbers."),
@@ -33,7 +33,7 @@ VERDICTS = {  # the symbol and the words say it, too: colour alone would not rea
 
 
 class Slice(NamedTuple):
-    """One slice to step to: a JPEG as a data URI, the mask's contours as an SVG path in its pixels, and where it is."""
+    """One slice: a JPEG as a data URI, the mask's contours as an SVG path in its pixels, and its position."""
 
     id: str
     image: str
@@ -41,11 +41,11 @@ class Slice(NamedTuple):
     contour: str
     area: int  # voxels of the mask
     label: str
-    at: float  # mm from the first voxel's edge of what the other planes show
+    at: float  # mm from the edge of the other planes' pictures
 
 
 class Plane(NamedTuple):
-    """The slices across one axis, all `width` x `height` mm; `start` is the index of the one shown first."""
+    """The slices across one axis, all `width` x `height` mm; `start` is the index of the first one shown."""
 
     name: str
     width: float
@@ -53,11 +53,11 @@ class Plane(NamedTuple):
     slices: list[Slice]
     start: int
     down: str  # the plane that crosses this one in a vertical line
-    across: str  # and in a horizontal one
+    across: str  # the plane that crosses it in a horizontal line
     letters: str  # on the left and on the right
 
     def levels(self, count: int) -> list[Slice]:
-        """At most `count` of the slices that show some of the mask (or, without any, of all), evenly spread."""
+        """At most `count` slices with liver (or, without liver, of all), evenly spread."""
         shown = [one for one in self.slices if one.contour] or self.slices
         return [shown[int(i)] for i in np.unique(np.linspace(0, len(shown) - 1, count).round())]
 
@@ -75,10 +75,9 @@ def write_report(
     notes: Sequence[str],
     about: Mapping[str, str],
 ) -> None:
-    """Writes one self-contained page: it asks for nothing from anywhere, and its policy lets it ask for nothing.
+    """Writes one self-contained page. It loads nothing, and its content security policy forbids loading.
 
-    Only what is given is in it. The same input gives the same bytes, of which there are fewer than 15 million; a large
-    volume is cropped, thinned out and averaged down, slice by slice.
+    The same input gives the same bytes, fewer than 15 million. Large volumes are cropped, thinned and averaged down.
 
     Args:
         path: the HTML file.
@@ -86,11 +85,12 @@ def write_report(
         mask: the same shape; above 0 is liver.
         affine: (4, 4), voxel index -> RAS mm.
         name: of the study.
-        measures: those of `measures.measure`, or others: name -> number, text, truth, a few numbers, or None, which is
-            left out. A name ends in its unit, such as `volume_ml`; `volume_uncertainty_ml` is set behind it.
+        measures: name -> number, text, truth or a few numbers; None is left out. A name ends in its unit, such as
+            `volume_ml`; `volume_uncertainty_ml` is shown behind the volume.
         verdict: "ok", "review" or "reject".
-        reasons, notes: sentences, why the verdict is so, and on the input.
-        about: what was run, and how: name -> text.
+        reasons: of the verdict, sentences.
+        notes: remarks about the input.
+        about: software and options: name -> text.
     """
     seen = view(hu, [mask], affine)
     icon, word, meaning = VERDICTS[verdict]
@@ -134,12 +134,12 @@ def write_report(
 
 
 def _hash(text: str) -> str:
-    """What a content security policy calls an inline style or script."""
+    """The hash of an inline style or script for the content security policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 def _planes(seen: View) -> list[Plane]:
-    """The axial, coronal and sagittal slices, as many and as fine as fit the budget."""
+    """The axial, coronal and sagittal slices, as many and as fine as the budget allows."""
     for detail in DETAILS:
         slices: dict[int, list[Slice]] = {axis: [] for axis in NAMES}
         size = 0
@@ -155,7 +155,7 @@ def _planes(seen: View) -> list[Plane]:
 
 def _slices(seen: View, axis: int, detail: float) -> Iterator[Slice]:
     found, near, side = seen.found[axis], seen.near[axis], round(PIXELS * detail)
-    middle = (found.start + found.stop - 1) // 2  # a mask in one slice must not be thinned out
+    middle = (found.start + found.stop - 1) // 2  # so that a mask in one slice is not lost
     spread = np.linspace(near.start, near.stop - 1, round(SLICES[axis] * detail)).round().astype(int)
     for index in np.union1d(spread, middle).tolist():
         grey = _fit(seen.grey(axis, index), side)
@@ -201,12 +201,12 @@ def _jpeg(image: Image.Image) -> str:
 
 
 def _contour(inside: np.ndarray) -> str:
-    """The outlines of what is above the half of (rows, columns), as an SVG path; its unit is a pixel."""
+    """The outlines of (rows, columns) at half of 255, as an SVG path in pixels."""
     if not inside.any():
         return ""
     path = []
     for line in find_contours(np.pad(inside, 1), 127.5):
-        points = line[:-1, ::-1] - 0.5  # a pixel's centre is at a half, less the one of padding
+        points = line[:-1, ::-1] - 0.5  # pixel centres are at 0.5; the padding shifts by 1
         step = points - np.roll(points, 1, axis=0)
         corners = points[(step != np.roll(step, -1, axis=0)).any(axis=1)]
         path.append("M" + " ".join([f"{x:.4g},{y:.4g}" for x, y in corners.tolist()]) + "Z")

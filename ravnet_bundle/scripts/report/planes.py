@@ -1,4 +1,4 @@
-"""Any CT as a radiologist looks at it: which planes, which part of them, and how large a pixel is."""
+"""A CT in a radiologist's view: axial, coronal and sagittal planes, cropped, with their pixel size."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from nibabel.orientations import apply_orientation, axcodes2ornt, inv_ornt_aff, 
 from ..geometry import bounding_box, largest_component, spacing_of
 
 WINDOW = (-160, 240)  # HU, black and white: width 400, level 40, the abdomen's usual one
-MARGIN = 40.0  # mm, shown beyond the mask
-AXIAL, CORONAL, SAGITTAL = 2, 1, 0  # the axis that a plane is across
+MARGIN = 40.0  # mm shown beyond the mask
+AXIAL, CORONAL, SAGITTAL = 2, 1, 0  # the axis across a plane
 
 
 def _grey(hu: np.ndarray) -> np.ndarray:
@@ -20,22 +20,22 @@ def _grey(hu: np.ndarray) -> np.ndarray:
     return (np.clip((hu - float(low)) / (high - low), 0, 1) * 255).astype(np.uint8)
 
 
-GREYS = _grey(np.arange(WINDOW[0], WINDOW[1] + 1))  # of whole HU, as nearly all are: a look-up is ten times as fast
+GREYS = _grey(np.arange(WINDOW[0], WINDOW[1] + 1))  # for whole HU a look-up is ten times as fast
 
 
 class View(NamedTuple):
-    """A CT and its masks with axes that point to the patient's left, back and feet; nothing is copied.
+    """A CT and its masks with axes towards the patient's left, back and feet; nothing is copied.
 
-    A plane's rows and columns are then its picture's: right on the left, front (sagittal: on the left) and head on top.
+    So a plane is its picture: the patient's right is on the left, front (sagittal: on the left) and head on top.
 
     Attributes:
         hu: (L, P, I), HU.
         masks: each (L, P, I), uint8.
-        affine: (4, 4), index of such a voxel -> RAS mm.
+        affine: (4, 4), voxel index -> RAS mm.
         spacing: (3,), mm.
-        found: per axis, the indices from the first mask's first slice to its last; without any, those of the body.
-        near: the same and `MARGIN` on either side, as far as there are slices.
-        box: what is shown of a plane: the body and the masks; from head to feet no more than is near.
+        found: per axis, the range of the first mask; without liver, of the body.
+        near: the same with `MARGIN` on both sides, within the volume.
+        box: the part that is shown: body and masks; from head to feet the range `near`.
     """
 
     hu: np.ndarray
@@ -53,7 +53,7 @@ class View(NamedTuple):
         return GREYS[np.clip(hu, low, high) - low] if hu.dtype == np.int16 else _grey(hu)
 
     def inside(self, axis: int, index: int) -> list[np.ndarray]:
-        """Each mask on that plane: bool, (rows, columns)."""
+        """Each mask in this plane: bool, (rows, columns)."""
         return [mask[self._cut(axis, index)].T > 0 for mask in self.masks]
 
     def size(self, axis: int) -> tuple[float, float]:
@@ -66,7 +66,7 @@ class View(NamedTuple):
         return width, height
 
     def position(self, axis: int, index: int) -> str:
-        """Where that plane crosses the middle of the volume, in the scanner's coordinates, such as `S 12.5 mm`."""
+        """The plane's position at the middle of the volume, in the scanner's coordinates, such as `S 12.5 mm`."""
         centre = (np.array(self.hu.shape) - 1) / 2
         centre[axis] = index
         mm = float((self.affine @ [*centre, 1])[axis])
@@ -99,10 +99,10 @@ def view(hu: np.ndarray, masks: Sequence[np.ndarray], affine: np.ndarray) -> Vie
 
 
 def _body(hu: np.ndarray) -> tuple[slice, ...]:
-    """The box of the largest thing denser than fat, on no more than 128 voxels a side."""
+    """The box of the largest component denser than fat, on at most 128 voxels a side."""
     steps = [-(-n // 128) for n in hu.shape]
     few = hu[tuple(slice(None, None, step) for step in steps)]
-    # clipped CTs have no air: there the body is what is above the lowest value
+    # clipped CTs have no air: there the body is above the lowest value
     largest = bounding_box(largest_component(few > max(-300.0, float(few.min()) + 1), corners=False))
     if largest is None:
         return tuple(slice(0, n) for n in hu.shape)

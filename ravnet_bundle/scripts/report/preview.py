@@ -1,4 +1,4 @@
-"""One picture of a mask on its CT."""
+"""The preview: one picture of a mask on its CT."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from matplotlib.patheffects import withStroke
 from ..files import atomic
 from .planes import AXIAL, CORONAL, SAGITTAL, WINDOW, View, view
 
-# told apart by the colour-blind; dark edges part them from a bright organ
+# distinct for colour-blind readers; dark edges set them off from a bright organ
 COLOURS = {"mask": ("yellow", "#ffd60a"), "truth": ("blue", "#35c6ff")}
-QUICK = {"compress_level": 3}  # no larger than at zlib's usual 6, in half the time
+QUICK = {"compress_level": 3}  # as small as at zlib's default 6, in half the time
 
 
 def write_preview(
     path: str | os.PathLike, *, hu: np.ndarray, mask: np.ndarray, affine: np.ndarray, title: str = ""
 ) -> None:
-    """Draws three axial slices, a coronal and a sagittal one with the mask's contour, as radiologists see them.
+    """Draws three axial slices, a coronal and a sagittal one with the mask's contour, in radiological orientation.
 
-    The axial slices part the mask (or, without any, the body) into quarters; the others go through its middle. The
+    The axial slices divide the mask (or, without liver, the body) into quarters; the others go through its middle. The
     same input gives the same bytes.
 
     Args:
@@ -36,7 +36,7 @@ def write_preview(
 
 
 def picture(image: str, mask: str, path: str, truth: str | None = None, title: str = "") -> None:
-    """`write_preview` of NIfTI files on one grid, with the contour of a reference mask where `truth` is given."""
+    """`write_preview` for NIfTI files on one grid; with `truth`, also the contour of a reference mask."""
     files = [nib.load(file) for file in (image, mask, truth) if file]
     hu, *masks = (np.asarray(file.dataobj) for file in files)
     _draw(path, view(hu, masks, files[0].affine), title)
@@ -53,7 +53,7 @@ def _draw(path: str | os.PathLike, seen: View, title: str) -> None:
         shapes = [seen.size(axis) for _, axis, _ in row]
         heights.append(min(6.0, (wide - gap * (len(row) + 1)) / sum(width / height for width, height in shapes)))
     high = sum(heights) + 3 * head + gap
-    # Figure, not pyplot: a caller's own matplotlib backend stays as it is
+    # Figure, not pyplot: the caller's matplotlib backend is not changed
     figure = Figure(figsize=(wide, high), dpi=110, facecolor="black")
     top = high - head
     for row, height in zip((axial, across), heights, strict=True):
@@ -81,7 +81,7 @@ def _draw_plane(axes: Axes, seen: View, axis: int, index: int) -> None:
     axes.imshow(seen.grey(axis, index), cmap="gray", vmin=0, vmax=255, extent=(0, width, height, 0), aspect="auto")
     for inside, (_, colour) in list(zip(seen.inside(axis, index), COLOURS.values(), strict=False))[::-1]:
         if inside.any():  # the first mask's contour is drawn last
-            inside = np.pad(inside, 1)  # closed at the picture's edge, too
+            inside = np.pad(inside, 1)  # closes contours at the picture's edge
             down, across = ((np.arange(n) - 0.5) / (n - 2) for n in inside.shape)
             lines = axes.contour(across * width, down * height, inside, levels=[0.5], colors=colour, linewidths=1.2)
             lines.set_path_effects([withStroke(linewidth=2.4, foreground="#000000a0")])

@@ -1,4 +1,4 @@
-"""The names and the numbers of measures, as a person reads them."""
+"""Names and numbers of measures for people."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 UNITS = {"ml": "ml", "mm": "mm", "cm": "cm", "cm2": "cm²", "m2": "m²", "kg": "kg", "percent": "%", "hu": "HU", "s": "s"}
 SPELT = {"hu": "HU", "sd": "SD", "bsa": "body surface", "urata": "Urata", "vauthey": "Vauthey"}
-NAMES = {  # where the key alone would not be understood
+NAMES = {  # if the key alone is not clear
     "weights": "Weights, SHA-256",
     "partial": "Cut by the field of view",
     "cut_sides": "Cut at the side",
     "extent_left_right_mm": "Width, left to right",
     "extent_posterior_anterior_mm": "Depth, back to front",
     "extent_inferior_superior_mm": "Height, feet to head",
-    "hu_margin_mm": "HU taken from the border by",
+    "hu_margin_mm": "HU margin from the border",
     "hu_saturated_percent": "HU at the scan's limits",
     "standard_urata_ml": "Standard volume by Urata",
     "standard_vauthey_ml": "Standard volume by Vauthey",
@@ -37,31 +37,31 @@ NAMES = {  # where the key alone would not be understood
     "liver_front_of_middle_percent": "Liver's centre, to the front",
     "expected_dice": "Expected Dice",
     "uncalibrated_expected_dice": "Expected Dice, not calibrated",
-    "border_width_mm": "Width of the unsure border",
+    "border_width_mm": "Width of the uncertain border",
     "changed_by_3d_percent": "Changed by the 3D steps",
     "parts_apart_percent": "Parts apart, left out",
     "largest_part_apart_ml": "Largest part apart",
-    "area_step_percent": "Greatest step of the area",
+    "area_step_percent": "Largest area step",
     "noise_percent_of_window": "Noise in the liver",
-    "repeat_dice": "Dice of a repeated look",
-    "repeat_slices": "Slices of the repeated look",
+    "repeat_dice": "Dice of a second pass",
+    "repeat_slices": "Slices of the second pass",
 }
-DETAILS = {  # what explains it, below the label of what is folded away
-    "pixel_spacing_mm": "the larger side, within a slice",
+DETAILS = {  # explanations of the measures under "Details"
+    "pixel_spacing_mm": "the larger one, within a slice",
     "slice_spacing_mm": "from one slice to the next",
-    "hu_margin_mm": "nearer to the border no HU is counted",
+    "hu_margin_mm": "HU closer to the border are not used",
     "hu_saturated_percent": "many: the scan was stored through a window",
     "liver_right_of_middle_percent": "of half the body's width; below 0: the scan may be mirrored",
     "liver_front_of_middle_percent": "of half the body's depth; far from 0: the scan may be turned",
     "expected_dice": "overlap with an expert's mask that the network expects: 1 is perfect",
-    "uncalibrated_expected_dice": "by its raw probabilities, which are too sure",
-    "border_width_mm": "where the network is neither sure of liver nor of none",
-    "changed_by_3d_percent": "of the mask, after the network: added and taken away",
-    "parts_apart_percent": "of the mask: what the network found apart from it",
+    "uncalibrated_expected_dice": "from its raw probabilities, which are too confident",
+    "border_width_mm": "where the network is uncertain",
+    "changed_by_3d_percent": "of the mask: added and removed after the network",
+    "parts_apart_percent": "of the mask: separate parts that the network marked",
     "largest_part_apart_ml": "",
-    "area_step_percent": "of the largest area, between neighbouring slices",
+    "area_step_percent": "of the largest area, from slice to slice",
     "noise_percent_of_window": "standard deviation, of the window's width",
-    "repeat_dice": "overlap with what the network finds in slices made a little smaller",
+    "repeat_dice": "overlap with a second pass over slightly smaller slices",
     "repeat_slices": "",
     "hu_p05": "",
     "hu_p25": "",
@@ -72,7 +72,7 @@ DETAILS = {  # what explains it, below the label of what is folded away
 
 
 class Row(NamedTuple):
-    """One measure: its label, its value with its unit, and what explains it, if it is a detail."""
+    """One measure: label, value with unit, and an explanation if it is a detail."""
 
     label: str
     value: str
@@ -81,7 +81,7 @@ class Row(NamedTuple):
 
 
 def rows(measures: Mapping[str, object]) -> list[Row]:
-    """The known measures; an uncertainty is set behind the value that it belongs to."""
+    """The known measures; an uncertainty follows its value."""
     found = []
     for key, value in measures.items():
         if value is None or (_split(key)[0].endswith("_uncertainty") and key.replace("_uncertainty", "") in measures):
@@ -91,13 +91,13 @@ def rows(measures: Mapping[str, object]) -> list[Row]:
         uncertainty = measures.get(f"{stem}_uncertainty" + key[len(stem) :])
         if isinstance(value, float) and isinstance(uncertainty, float):
             text += f" ± {uncertainty:.{_decimals(value)}f}"
-        text = f"{text}\u00a0{unit}" if unit else text  # a line does not end before a unit
+        text = f"{text}\u00a0{unit}" if unit else text  # no line break before a unit
         found.append(Row(_label(key), text, DETAILS.get(key, ""), key in DETAILS))
     return found
 
 
 def number(value: object) -> str:
-    """A value in as many digits as can matter: `1432`, `31.4`, `0.87`, `yes`, `12.0 × 9.50`."""
+    """A value with meaningful digits: `1432`, `31.4`, `0.87`, `yes`, `12.0 × 9.50`."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):

@@ -1,8 +1,7 @@
-"""Augmentation of a whole batch of slices on its device: shapes here, intensities in `intensities`.
+"""Augmentation of a batch of slices on its device: shapes here, intensities in `intensities`.
 
-What a scan had outside the window is not known. Zeros are taken for fat (-100 HU), so that they stay black until much
-is added. Ones stay ones: a shift of what is brighter than the window (bone, the brightest livers) is only nearly right,
-for it begins at the window's end.
+HU outside the window are unknown. Zeros are treated as fat (-100 HU), so that they stay black until much is added. Ones
+stay at the window's end: a shift of brighter tissue (bone, the brightest livers) is only approximate.
 """
 
 from __future__ import annotations
@@ -51,16 +50,16 @@ def deform(
     elastic: float = 4,
     spacing: int = 40,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cuts out a patch of `size` pixels, turned, scaled along each axis, shifted and smoothly bent.
+    """Takes a patch of `size` pixels, rotated, scaled along each axis, shifted and elastically deformed.
 
-    Never mirrored: the liver lies on the right.
+    It is never mirrored: the liver lies on the right.
 
     Args:
-        degrees: of rotation at most, either way.
-        scale: of magnification, least and greatest.
-        stretch: of one axis over the other, at most.
-        shift: pixels at most along each axis.
-        elastic: greatest standard deviation of the displacement at the grid's points, pixels; it is drawn from 0 on.
+        degrees: greatest rotation, either way.
+        scale: least and greatest magnification.
+        stretch: greatest ratio of the two axes' scales.
+        shift: greatest shift along each axis, pixels.
+        elastic: greatest standard deviation of the displacement at the grid's points, pixels.
         spacing: of the grid's points, pixels.
     """
     b = len(images)
@@ -88,7 +87,7 @@ def deform(
 def shift_liver(
     images: torch.Tensor, labels: torch.Tensor, draw: Draw, hu: tuple[float, float] = (-90, 40), edge: float = 1.0
 ) -> torch.Tensor:
-    """The liver as a whole, with what lies in it, darker or brighter by `hu`; soft by a Gaussian of `edge` pixels."""
+    """Makes the whole liver darker or brighter by `hu`; the edge is smoothed by a Gaussian of `edge` pixels."""
     soft = smooth(labels, torch.full((len(labels),), edge, device=labels.device))
     return images + soft * spread(draw.uniform(*hu, len(images))) * HU
 
@@ -103,17 +102,17 @@ def ellipses(
     opacity: tuple[float, float],
     spare: bool,
 ) -> torch.Tensor:
-    """One to `number` ellipses on each slice, while its label stays as it is; smaller in the slices beside it.
+    """Draws one to `number` ellipses on each slice, smaller in the neighbouring slices; the label does not change.
 
-    Those that spare the liver are masses, fluid and contrast agent in stomach and bowel, of which a few dozen scans
-    show too few, so that a network takes whatever is as bright as some liver for one. The others are lesions that are
-    part of the liver, and the reason why an ellipse as such means nothing.
+    Outside the liver they are masses, fluid and contrast agent in stomach and bowel, which are rare in a few dozen
+    scans: without them a network takes anything as bright as liver for liver. Inside they are lesions, so that an
+    ellipse as such has no meaning.
 
     Args:
-        radius: of the half-axes, smallest and greatest, pixels.
-        brightness: 0 to 1 is the window.
-        opacity: how much is the ellipse's; the rest is what lies under it, with its texture.
-        spare: whether the liver is spared.
+        radius: smallest and greatest half-axis, pixels.
+        brightness: least and greatest; 0 to 1 is the window.
+        opacity: least and greatest share of the ellipse; the rest is the tissue below, with its texture.
+        spare: draw only outside the liver.
     """
     b, c, h, w = images.shape
     body = F.avg_pool2d((images[:, c // 2, None] > 0).float(), 4, ceil_mode=True)
@@ -123,7 +122,7 @@ def ellipses(
     axes = draw.uniform(*radius, b, number, 2)
     some = draw.uniform(0, number, b, 1) > torch.arange(number, device=images.device)
     share = draw.uniform(*opacity, b, number) * some
-    height = (1 - draw.uniform(0, 1.2, b, number, c) ** 2).clamp(min=0.01).sqrt()  # 0.1: next to nothing
+    height = (1 - draw.uniform(0, 1.2, b, number, c) ** 2).clamp(min=0.01).sqrt()  # 0.1: nearly nothing
     height[:, :, c // 2] = 1
     free = 1 - labels if spare else torch.ones_like(labels)
     rows, cols = torch.arange(h, device=images.device), torch.arange(w, device=images.device)
@@ -141,10 +140,10 @@ def ellipses(
 def cut(
     images: torch.Tensor, labels: torch.Tensor, draw: Draw, reach: tuple[float, float] = (0.55, 1.0)
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """A smaller field of view: nothing outside a circle, or beyond a line, and no liver there.
+    """A smaller field of view: image and label are empty outside a circle, or beyond a line.
 
     Args:
-        reach: of the circle's radius, or the line's distance from the middle, in parts of half the slice's width.
+        reach: least and greatest radius, or distance of the line from the middle, in half widths of the slice.
     """
     b, _, h, w = images.shape
     y, x = ((torch.arange(n, device=images.device) - (n - 1) / 2) / (max(h, w) / 2) for n in (h, w))
@@ -158,22 +157,22 @@ def cut(
 
 
 def thicker(images: torch.Tensor, draw: Draw) -> torch.Tensor:
-    """The slices beside the middle one more like it, as those of a CT with thick slices are."""
+    """Makes the neighbouring slices more like the middle one, as in a CT with thick slices."""
     middle = images[:, images.shape[1] // 2, None]
     return torch.lerp(images, middle, spread(draw.uniform(0, 1, len(images))))
 
 
 @dataclass
 class Augmentation:
-    """What is done to a batch of slices, in this order, each for some of them; the ranges are the functions' defaults.
+    """The steps for a batch of slices, in this order; ranges are the functions' defaults.
 
     Args:
-        size: of the patch that comes out, pixels; `None`: that of what goes in.
-        liver, beside, ...: each step's probability for a slice. `deform` is for all.
+        size: of the output patch, pixels; `None`: as the input.
+        liver, beside, ...: each step's probability for a slice. `deform` is always done.
     """
 
     size: Sequence[int] | None = None
-    liver: float = 0.5  # as a whole darker or brighter
+    liver: float = 0.5  # the whole liver darker or brighter
     beside: float = 0.5  # masses and fluid
     within: float = 0.25  # lesions
     organs: float = 0.5  # large masses as bright as organs
@@ -188,7 +187,7 @@ class Augmentation:
     cut: float = 0.1  # a smaller field of view
 
     def steps(self, draw: Draw) -> tuple[tuple[float, Callable[..., torch.Tensor]], ...]:
-        """Probabilities and what changes images, with a look at their labels."""
+        """Probabilities and functions of images and labels that return images."""
         return (
             (self.liver, lambda x, y: shift_liver(x, y, draw)),
             (self.beside, lambda x, y: ellipses(x, y, draw, 3, (4, 40), (0, 1.4), (0.6, 1), True)),
@@ -207,11 +206,10 @@ class Augmentation:
     def __call__(
         self, images: torch.Tensor, labels: torch.Tensor, generator: torch.Generator | None = None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Images, float 0..1, and labels, 0 or 1, both `(B, C, H, W)`: the same, augmented, as floats.
+        """Augments images, float 0..1, and labels, 0 or 1, both `(B, C, H, W)`.
 
-        The channels are neighbouring slices; the middle one is the slice that the network answers for.
-
-        All randomness is the generator's, on the CPU (`None`: PyTorch's own): from one state comes one batch.
+        The channels are neighbouring slices; the network segments the middle one. All randomness comes from the
+        generator on the CPU (`None`: PyTorch's own), so the same state gives the same batch.
         """
         draw = Draw(images.device, generator)
         images, labels = deform(images, labels, tuple(self.size or images.shape[2:]), draw)
@@ -227,13 +225,13 @@ class Augmentation:
 
 
 class PrepareSlices(PrepareBatch):
-    """For MONAI's trainer: a batch of `Slices` on its device, as floats 0..1, augmented by the batch's own seed.
+    """For MONAI's trainer: moves a batch of `Slices` to the device, as floats 0..1, and augments it by its own seed.
 
     Returns:
         images `(B, C, H, W)` and the labels of their middle slices, `(B, 1, H, W)`.
 
     Args:
-        transforms: one after the other, each from images and labels to the same, as `Augmentation`.
+        transforms: functions of images and labels that return both, such as `Augmentation`.
     """
 
     def __init__(self, transforms: Sequence[Callable[..., tuple[torch.Tensor, torch.Tensor]]] = ()):
@@ -248,7 +246,7 @@ class PrepareSlices(PrepareBatch):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         images, labels = (batchdata[key].to(device, non_blocking=non_blocking).float() for key in ("image", "label"))
         images /= LEVELS
-        with torch.random.fork_rng(devices=()):  # a network that draws numbers too changes nothing of the data
+        with torch.random.fork_rng(devices=()):  # so that random numbers of the network do not change the data
             torch.default_generator.manual_seed(int(batchdata["seed"][0]))
             for transform in self.transforms:
                 images, labels = transform(images, labels)

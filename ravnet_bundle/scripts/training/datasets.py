@@ -1,4 +1,4 @@
-"""Scans and labels: found in the layouts that people have, split by patient."""
+"""Labelled scans in the usual layouts, split by patient."""
 
 from __future__ import annotations
 
@@ -17,23 +17,27 @@ def training_scans(
 ) -> dict[str, list[dict[str, str]]]:
     """The labelled scans of a folder, as `{"training": [...], "validation": [...], "test": [...]}`.
 
-    Layouts: Medical Segmentation Decathlon (`dataset.json`); LiTS (`volume-N.nii[.gz]` with `segmentation-N.nii[.gz]`,
-    at any depth); `imagesTr/` and `labelsTr/` with equal file names, but for nnU-Net's `_0000` at the end of an
-    image's, which its `dataset.json` (version 1) leaves out. A split that the data set brings is kept ("validation" and
-    "test" with labels in `dataset.json`); what it lacks is drawn from the training part, seeded and by patient: the
-    paper's 80/20, and 20 % of the training part for validation.
+    Layouts:
+
+    - Medical Segmentation Decathlon: `dataset.json`;
+    - LiTS: `volume-N.nii[.gz]` with `segmentation-N.nii[.gz]`, at any depth;
+    - `imagesTr/` and `labelsTr/` with equal file names; nnU-Net's images may end in `_0000`.
+
+    A split in `dataset.json` ("validation", "test" with labels) is kept. Missing parts are drawn from the training
+    part, seeded and by patient: 20 % for test, as in the paper, and 20 % of the rest for validation.
 
     Args:
         dataset_dir: the folder.
         seed: of the split.
-        test_share, validation_share: parts, 0 to 1, of all and of the rest.
+        test_share: part of all, 0 to 1.
+        validation_share: part of the rest, 0 to 1.
 
     Returns:
         items `{"image": path, "label": path, "patient": name}`; patient as listed, else LiTS's, else the file's name.
 
     Raises:
-        DataError: where the folder, or labelled scans in it, or a file that it lists, cannot be found; where none is
-            left to choose the weights by; where a patient is listed in two parts.
+        DataError: the folder, labelled scans or a listed file are missing; no scan is left for validation; a patient is
+            in two parts.
     """
     folder = Path(dataset_dir)
     if not folder.is_dir():
@@ -49,14 +53,14 @@ def training_scans(
             found[part], found["training"] = _draw(found["training"], share, seed)
     if found["training"] and not found["validation"]:
         raise DataError(
-            f"{folder} has too few patients to train with: at least three, to learn from, to choose the weights by and "
-            'to test with; or list "training" and "validation" in dataset.json.'
+            f"{folder} has too few patients to train with: at least three, for training, validation and test; "
+            'or list "training" and "validation" in dataset.json.'
         )
     return found
 
 
 def datasplit(dataset_dir: str, seed: int = 0) -> Mapping[str, Sequence[dict[str, str]]]:
-    """`training_scans` for a config, which may be evaluated where there are no data: an error is that of each part."""
+    """`training_scans` for a config: an error is raised only when a part is read."""
     try:
         return training_scans(dataset_dir, seed)
     except DataError as error:
@@ -72,7 +76,7 @@ def _item(image: Path, label: Path, patient: str | None = None) -> dict[str, str
 
 
 def _patient(name: str) -> str:
-    """The patient of a scan, by its name: LiTS's, where LiTS or the Decathlon named it, or the name itself."""
+    """The patient of a scan: LiTS's for a name of LiTS or the Decathlon, else the name itself."""
     match = re.fullmatch(r"(volume-|liver_)(\d+)(_0000)?", name)
     return lits_patient(int(match[2])) if match else name
 
@@ -100,7 +104,7 @@ def _decathlon(folder: Path) -> dict[str, list[dict[str, str]]] | None:
 
 
 def _part(folder: Path, content: Mapping, part: str) -> list[dict[str, str]]:
-    """The labelled scans of a part; the Decathlon's own test part has no labels, and is a list of names."""
+    """The labelled scans of a part; the Decathlon's test part is a list of names without labels."""
     entries, listing = content.get(part) or (), folder / "dataset.json"
     if not isinstance(entries, Sequence) or isinstance(entries, str):
         raise DataError(f'{listing}: "{part}" is no list; expected [{{"image": ..., "label": ...}}, ...].')
@@ -111,7 +115,7 @@ def _part(folder: Path, content: Mapping, part: str) -> list[dict[str, str]]:
         if not isinstance(entry, Mapping) or not all(isinstance(entry.get(key), str) for key in ("image", "label")):
             raise DataError(f'{listing}: entry {number} of "{part}" has no "image" and "label", each a path.')
         image, label = folder / entry["image"], folder / entry["label"]
-        if not image.exists():  # nnU-Net's version 1 leaves out the channel, which is in the file's name
+        if not image.exists():  # nnU-Net's version 1 lists files without their channel
             ending = image.name[len(scan_name(image)) :]
             channel = image.with_name(f"{scan_name(image)}_0000{ending}")
             image = channel if channel.exists() else image
@@ -148,7 +152,7 @@ def _images_and_labels(folder: Path) -> list[dict[str, str]]:
 
 
 def _draw(items: Sequence[dict], share: float, seed: int) -> tuple[list[dict], list[dict]]:
-    """A seeded part of the patients (at least one, where more than one is there), and the rest."""
+    """A seeded part of the patients (at least one, if there are two or more), and the rest."""
     patients = sorted({item["patient"] for item in items})
     if len(patients) < 2:
         return [], list(items)

@@ -1,6 +1,6 @@
 """Handlers that MONAI and Ignite lack: atomic checkpoints, exact resumption, a clean end on SIGTERM, stop at a loss.
 
-All of them work on one process and under torch.distributed, where every rank attaches them and only rank 0 writes.
+All work in one process and under torch.distributed: every rank attaches them, and only rank 0 writes.
 """
 
 from __future__ import annotations
@@ -29,27 +29,24 @@ logger = logging.getLogger(__name__)
 
 
 def save_atomically(content: Any, path: str | os.PathLike) -> None:
-    """`torch.save` such that `path` holds, at any moment and after any kill, either the old or the new content.
-
-    Of several ranks, which hold the same, only the first writes.
-    """
+    """`torch.save`: after any kill `path` holds either the old or the new content. Only rank 0 writes."""
     if idist.get_rank() == 0:
         with atomic(path) as file:
             torch.save(content, file)
 
 
 class Attach:
-    """Attaches a handler that other config items refer to: MONAI Label wants handlers listed as plain dictionaries."""
+    """Attaches a handler that other config items refer to; MONAI Label needs handlers as plain dictionaries."""
 
     def __init__(self, handler: Any):
         self.attach = handler.attach
 
 
 class Seed:
-    """Seeds torch, numpy, python and the random transforms by (seed, epoch, rank) as each epoch begins.
+    """Seeds torch, numpy, python and the random transforms by (seed, epoch, rank) at the start of each epoch.
 
-    An epoch's randomness is a function of its number, so that a resumed run draws what the uninterrupted one would have
-    drawn, with workers (seeded from torch as they start) or without; and no rank draws what another does.
+    So a resumed training draws the same numbers as an uninterrupted one, with data workers (seeded from torch) or
+    without, and each rank draws its own.
     """
 
     def __init__(self, seed: int):
@@ -66,19 +63,19 @@ class Seed:
 
 
 class Resume:
-    """Saves a training's whole state atomically every few epochs, and takes it up again when the training starts.
+    """Saves a training's whole state atomically every few epochs, and loads it when the training starts.
 
-    A training is known by the weights that its network begins with: the file of one that began with others is replaced.
-    So is, in MONAI Label, that of the training before, whose best weights the next one begins with. What a schedule of
-    the learning rate looks like is today's config's; the file only tells how far it is.
+    A training is recognised by its network's first weights: the file of another training is replaced. (In MONAI
+    Label each training begins with the best weights of the last one.) The config gives the schedule of the learning
+    rate; the file only tells how far it is.
 
     Args:
-        path: the file; where it exists when the training starts, the training goes on from it, on any number of ranks.
-        objects: name -> object with `state_dict` and `load_state_dict`; the trainer itself (epoch, iteration) is added.
+        path: the file; if it exists at the start, the training resumes from it, on any number of ranks.
+        objects: name -> object with `state_dict` and `load_state_dict`; the trainer's epoch and iteration are added.
         interval: epochs between two saves.
 
     Raises:
-        RuntimeError: as the training starts, where the ranks do not all see the same file.
+        RuntimeError: at the start, if the ranks do not see the same file.
     """
 
     def __init__(self, path: str, objects: Mapping[str, Any], interval: int = 1):
@@ -97,7 +94,7 @@ class Resume:
             self.save(engine)
 
     def save(self, engine: Engine) -> None:
-        # Stopped within an epoch, or after its last step but before its schedule and validation: it is run again.
+        # An epoch that was stopped before its validation is run again.
         if engine.state.epoch != self.completed or self.completed == self.saved:
             return
         state = {name: thing.state_dict() for name, thing in self.objects.items()}
@@ -111,7 +108,7 @@ class Resume:
             self.begin = next(self.objects["network"].parameters()).detach().cpu().clone()
         before = state.get("begin", self.begin) if state else self.begin
         if before.shape != self.begin.shape or not torch.allclose(before, self.begin, rtol=1e-5):
-            logger.warning("%s is of a training that began with other weights: not resumed", self.path)
+            logger.warning("%s is of a training with other first weights: not resumed", self.path)
             state = None
         epochs = idist.all_gather(state["epoch"] if state else 0)
         if len(set(epochs)) > 1:
@@ -125,26 +122,25 @@ class Resume:
             else:
                 thing.load_state_dict(state[name])
         self.completed = self.saved = engine.state.epoch = state["epoch"]
-        # Not the steps that were made: on more ranks an epoch has fewer, and Ignite takes too many for the end.
+        # Not the number of steps made: on more ranks an epoch has fewer steps, and Ignite would end the training.
         engine.state.iteration = state["epoch"] * (engine.state.epoch_length or 0)
         logger.info("resumed from %s after epoch %d", self.path, state["epoch"])
         if state["epoch"] >= engine.state.max_epochs:
             logger.warning(
                 "%s is of a training that has ended: nothing is left to do. Other data or another recipe need another "
-                "--output_dir; --max_epochs makes this one longer.",
+                "--output_dir; a greater --max_epochs continues this one.",
                 self.path,
             )
 
 
 class MeanOverRanks:
-    """Replaces what DistributedDataParallel leaves to each rank by its mean over all: the loss and running statistics.
+    """Averages over the ranks what DistributedDataParallel does not: the loss and the running statistics.
 
-    The loss that is shown, or ends the training, is then that of the whole batch; and the normalisation's statistics,
-    where no SyncBatchNorm keeps them equal, are the same on all ranks, as a validation in parts and the average of the
-    weights need it. Gradients and parameters are DistributedDataParallel's.
+    So the shown loss is that of the whole batch and, without SyncBatchNorm, the normalisation's statistics are the
+    same on all ranks, as validation and the average of the weights need.
 
     Args:
-        network: what it wraps.
+        network: the network inside DistributedDataParallel.
     """
 
     def __init__(self, network: torch.nn.Module):
@@ -162,11 +158,10 @@ class MeanOverRanks:
 
 
 class Averaged(EMAHandler):
-    """Ignite's moving average of the weights: from those that a training starts with, and on where one is resumed.
+    """Ignite's moving average of the weights, also right after a checkpoint or a resumption.
 
-    Ignite's begins with the weights as they were when it was made, which a handler that loads a checkpoint (MONAI
-    Label's) replaces later. And it counts the warm-up's steps from 0 in each process: its first, high momentum would
-    replace the average that was loaded by the weights of the moment.
+    Ignite's average begins with the weights at its creation, before MONAI Label's handler loads a checkpoint. And its
+    warm-up starts at 0 in each process: its high first momentum would replace a loaded average by the current weights.
     """
 
     def attach(self, engine: Engine, *args: Any, **kwargs: Any) -> None:
@@ -183,14 +178,14 @@ class Averaged(EMAHandler):
 
 
 class SaveBest:
-    """Keeps the weights with the best metric: attached to an evaluator, it saves the network's `state_dict` atomically.
+    """Attached to an evaluator, saves the network's `state_dict` atomically when the metric is the best so far.
 
-    Ignite's `Checkpoint` with `DiskSaver(atomic=True)` does not flush the file to the disk before it renames it, and
-    keeps the tensors of a GPU, which a machine without one does not load.
+    Ignite's `Checkpoint` with `DiskSaver(atomic=True)` does not flush the file before it renames it, and saves GPU
+    tensors, which a machine without a GPU cannot load.
 
     Args:
         path: the file.
-        network: whose weights.
+        network: the network.
         metric: name of the evaluator's metric; greater is better, nan is never best.
     """
 
@@ -211,17 +206,17 @@ class SaveBest:
         value = float(engine.state.metrics[self.metric])
         if value > self.best:
             self.best = value
-            # on the CPU: MONAI's exports and MONAI Label load it as it is, on machines without a GPU too
+            # CPU tensors: MONAI's exports and MONAI Label load them also without a GPU
             save_atomically({name: tensor.cpu() for name, tensor in self.network.state_dict().items()}, self.path)
             logger.info("%s %.4f is the best so far: saved %s", self.metric, value, self.path)
 
 
 class StopOnSignal:
-    """Ends the training after the current step when the process is told to end (SIGTERM), as clusters do before a kill.
+    """Ends the training after the current step at SIGTERM, which clusters send before a kill.
 
-    The process then ends as after a full training, with exit code 0; the same command resumes it. The data loader's
-    workers start deaf to SIGTERM: some clusters tell every process, and a worker's death would end all by an error.
-    Of several ranks all end after the same step, whichever was told: one that went on would wait for the others.
+    The process ends with exit code 0, and the same command resumes it. The data loader's workers ignore SIGTERM: some
+    clusters send it to every process, and a dead worker would end the training with an error. All ranks end after the
+    same step, whichever of them got the signal.
     """
 
     def __init__(self) -> None:
@@ -240,14 +235,14 @@ class StopOnSignal:
 
     def listen(self, engine: Engine) -> None:
         self.told = False
-        if threading.current_thread() is threading.main_thread():  # Python sets signal handlers in no other
+        if threading.current_thread() is threading.main_thread():  # Python sets signal handlers only there
             self.before = signal.signal(signal.SIGTERM, self.note)
 
     def block(self, engine: Engine, how: signal.Sigmasks) -> None:
         signal.pthread_sigmask(how, [signal.SIGTERM])  # a child process inherits it
 
     def unlisten(self, engine: Engine) -> None:
-        if signal.getsignal(signal.SIGTERM) == self.note:  # what runs after the training ends by SIGTERM as before
+        if signal.getsignal(signal.SIGTERM) == self.note:  # restores the handler for what runs after the training
             signal.signal(signal.SIGTERM, self.before)
 
     def note(self, number: int, frame: Any) -> None:

@@ -1,4 +1,4 @@
-"""Headers of training data that are known to be wrong: repaired, or refused."""
+"""Repairs known faults in the headers of training data, or refuses the scan."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ IRCADB = (
 
 
 class RepairHeaderd(MapTransform):
-    """Repairs, or refuses, the headers of training data that are known to be wrong, with a message each time.
+    """Repairs known faults in headers, or refuses the scan, with a message each time.
 
-    - The label's affine differs from the image's (LiTS; nnUNet#2751): it takes the image's, if it is an identity or
-      names the same axes; a label stored along other axes is refused.
-    - LiTS volumes 28 to 47 with an identity affine (LITS-CHALLENGE#14): the spacing comes from 3D-IRCADb's table, where
-      the number of slices agrees, with the axes (L, P, S) of the other LiTS volumes. Another identity affine on a
-      512 x 512 grid is refused: half a metre of view in pixels of 1 mm is no CT's.
+    - The label's affine differs from the image's (LiTS; nnUNet#2751): it gets the image's, if one is an identity or the
+      axes agree; otherwise the label is refused.
+    - LiTS volumes 28 to 47 with an identity affine (LITS-CHALLENGE#14): if the number of slices agrees, the spacing
+      comes from 3D-IRCADb's table, with the axes (L, P, S) of the other LiTS volumes. Another identity affine on a
+      512 x 512 grid is refused: pixels of 1 mm would be a field of view of half a metre.
     - The liver lies on the left of the body (LPS data labelled RAS; model-zoo#766): both in-plane axes are turned.
 
     Args:
         keys: image and label, `(1, X, Y, Z)` each.
 
     Raises:
-        DataError: grids that differ, or a spacing that is wrong and unknown.
+        DataError: different grids, or an unknown spacing.
     """
 
     def __init__(self, keys: KeysCollection):
@@ -57,7 +57,7 @@ class RepairHeaderd(MapTransform):
             axes = [nib.aff2axcodes(volume.affine.numpy()) for volume in (image, label)]
             if axes[0] != axes[1] and not is_identity(label.affine) and not is_identity(image.affine):
                 raise DataError(f"{name}: label along {axes[1]}, image along {axes[0]}: resample the label.")
-            logger.warning("%s: the label's affine differs from the image's and takes its place", name)
+            logger.warning("%s: the label's affine differs from the image's, which replaces it", name)
         affine = self.known_spacing(name, image)
         if left_of_body(image, label > 0, affine) > 10:
             logger.warning("%s: the liver lies on the left: in-plane axes are turned (LPS data labelled RAS)", name)
@@ -73,19 +73,19 @@ class RepairHeaderd(MapTransform):
         number = re.search(r"(\d+)$", name.removesuffix("_0000"))
         patient = int(number[1]) - 27 if number else 0
         if not 1 <= patient <= len(IRCADB) or IRCADB[patient - 1][2] != shape[2]:
-            raise DataError(f"{name}: an identity affine on a 512 x 512 grid: its spacing is not known. Leave it out.")
+            raise DataError(f"{name}: an identity affine on a 512 x 512 grid: its spacing is unknown. Remove the scan.")
         pixel, spacing, _ = IRCADB[patient - 1]
         logger.warning("%s: identity affine; %g x %g x %g mm from 3D-IRCADb's table", name, pixel, pixel, spacing)
         return torch.diag(torch.tensor([-pixel, -pixel, spacing, 1.0], dtype=affine.dtype))
 
 
 def is_identity(affine: torch.Tensor) -> bool:
-    """Whether an affine states nothing: pixels of 1 mm along the storage axes."""
+    """Whether an affine is an identity, up to signs: pixels of 1 mm along the storage axes."""
     return torch.allclose(affine[:3, :3].abs(), torch.eye(3, dtype=affine.dtype))
 
 
 def left_of_body(image: torch.Tensor, liver: torch.Tensor, affine: torch.Tensor) -> float:
-    """How far, in mm, the liver lies left of the body (image > -30 HU), by their centres in its slices; nan without."""
+    """How far the liver's centre is left of the body's (image > -30 HU), in slices with liver, mm; nan without."""
     slices = liver.any(dim=(0, 1, 2))
     body = (image.as_tensor() if isinstance(image, MetaTensor) else image)[..., slices] > -30
     return -float(affine[0, :3].double() @ (_centre(liver[..., slices]) - _centre(body)))

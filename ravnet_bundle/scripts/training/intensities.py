@@ -1,6 +1,6 @@
-"""What is done to the intensities of a batch of slices, on its device; and the random numbers for it.
+"""Augmentation of the intensities of a batch of slices on its device, and its random numbers.
 
-Images are float, `(B, C, H, W)`, in units of the window, which is 0..1; values may lie beyond it until the last step.
+Images are float, `(B, C, H, W)`; the window is 0..1, and values may lie outside until the last step.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import torch
 import torch.nn.functional as F
 
 HU = 1 / 200  # one HU in units of the window
-FAT = 60 * HU  # how far below the window fat lies
-EDGE = 0.05  # values up to here are on the way from fat to tissue
+FAT = 60 * HU  # distance of fat below the window
+EDGE = 0.05  # values up to this lie between fat and tissue
 
 
 class Draw:
-    """Random numbers for one batch: few ones by the CPU's generator, those per pixel by one that it seeds.
+    """Random numbers for one batch: few from the CPU's generator; those per pixel from the device's, which it seeds.
 
-    What is chosen is then known on the CPU, and a GPU is never waited for.
+    So all choices are known on the CPU, which never waits for a GPU.
     """
 
     def __init__(self, device: torch.device, generator: torch.Generator | None):
@@ -30,14 +30,14 @@ class Draw:
         return values.to(self.device, non_blocking=True)
 
     def chosen(self, number: int, probability: float) -> torch.Tensor:
-        """Indices of the samples that a step is for."""
+        """Indices of the samples that a step changes."""
         return self.to((torch.rand(number, generator=self.generator) < probability).nonzero()[:, 0])
 
     def uniform(self, low: float, high: float, *shape: int) -> torch.Tensor:
         return self.to(low + (high - low) * torch.rand(shape, generator=self.generator))
 
     def normal(self, *shape: int) -> torch.Tensor:
-        """By the device: for fields."""
+        """From the device's generator, for fields."""
         return torch.randn(shape, generator=self.pixels, device=self.device)
 
 
@@ -47,26 +47,26 @@ def spread(values: torch.Tensor) -> torch.Tensor:
 
 
 def bell(points: torch.Tensor, centres: torch.Tensor, sd: torch.Tensor) -> torch.Tensor:
-    """Weights `(..., points, centres)`, Gaussian in their distance, each row's sum 1: smoothing as a matrix product."""
+    """Gaussian weights `(..., points, centres)` of the distance, each row with sum 1, to smooth by a matrix product."""
     distance = ((points[:, None] - centres) / sd[..., None, None]) ** 2
-    weights = torch.exp(-0.5 * distance.clamp(max=40)) * (distance < 40)  # no denormal numbers: they are slow
+    weights = torch.exp(-0.5 * distance.clamp(max=40)) * (distance < 40)  # avoids denormal numbers, which are slow
     return weights / weights.sum(-1, keepdim=True)
 
 
 def smooth(images: torch.Tensor, sd: torch.Tensor) -> torch.Tensor:
-    """Images `(B, C, H, W)` through a Gaussian of `sd` pixels, `(B,)`."""
+    """Smooths images `(B, C, H, W)` by a Gaussian of `sd` pixels, `(B,)`."""
     rows, columns = (torch.arange(n, device=images.device) for n in images.shape[2:])
     sd = sd[:, None].clamp(min=0.1)
     return bell(rows, rows, sd) @ images @ bell(columns, columns, sd).mT
 
 
 def open_window(images: torch.Tensor) -> torch.Tensor:
-    """Values 0..1 with zeros lowered to what fat has, and what lies between fat and tissue in proportion."""
+    """Lowers zeros to the value of fat, and values up to `EDGE` in proportion."""
     return images - FAT * (1 - images / EDGE).clamp(min=0)
 
 
 def curve(images: torch.Tensor, draw: Draw, knots: int = 6, strength: float = 0.7) -> torch.Tensor:
-    """A random rising curve through (0, 0) and (1, 1): `knots` pieces, whose slopes vary by exp(`strength`)."""
+    """A random rising curve through (0, 0) and (1, 1) of `knots` pieces; their slopes vary by exp(`strength`)."""
     b = len(images)
     rises = torch.softmax(strength * draw.normal(b, knots), dim=1)
     starts = torch.cumsum(rises, 1) - rises
@@ -98,12 +98,12 @@ def contrast(
 
 
 def shallow_network(images: torch.Tensor, draw: Draw, channels: int = 4, most: float = 0.7) -> torch.Tensor:
-    """A random network of two convolutions, mixed with the image it is given: other contrasts and textures.
+    """Mixes the image with the output of a random network of two convolutions: other contrasts and textures.
 
-    As in single-source domain generalisation. Here black stays black, and mean and spread of what is not black stay.
+    As in single-source domain generalisation. Black stays black; mean and spread of the rest do not change.
 
     Args:
-        channels: between the two convolutions, of 3 x 3 and 1 x 1 pixels.
+        channels: between the two convolutions (3 x 3 and 1 x 1 pixels).
         most: greatest share of the network's output.
     """
     b, c, h, w = images.shape
@@ -133,7 +133,7 @@ def shallow_network(images: torch.Tensor, draw: Draw, channels: int = 4, most: f
 def filtered(
     images: torch.Tensor, draw: Draw, sd: tuple[float, float] = (0.5, 1.5), amount: tuple[float, float] = (-1.0, 1.0)
 ) -> torch.Tensor:
-    """Blurred by a Gaussian of `sd` pixels (amount 1), or sharpened by an unsharp mask with it (below 0)."""
+    """Blurs by a Gaussian of `sd` pixels (amount 1), or sharpens by an unsharp mask (amount below 0)."""
     b = len(images)
     return torch.lerp(images, smooth(images, draw.uniform(*sd, b)), spread(draw.uniform(*amount, b)))
 
@@ -141,10 +141,10 @@ def filtered(
 def noise(
     images: torch.Tensor, draw: Draw, hu: tuple[float, float] = (0, 35), grain: tuple[float, float] = (0.4, 2.0)
 ) -> torch.Tensor:
-    """Noise of a standard deviation `hu` and any texture: from sharp kernels' (high frequencies only) to coarse grains.
+    """Adds noise of standard deviation `hu`, from a sharp kernel's (high frequencies only) to coarse grains.
 
     Args:
-        hu: on this grid; a low-pass to 1.75 mm leaves about half of what a slice with pixels of 0.7 mm has.
+        hu: on this grid; averaging pixels of 0.7 mm to 1.75 mm leaves about half of the noise.
         grain: standard deviation of the Gaussian that makes coarse grains, pixels.
     """
     b = len(images)

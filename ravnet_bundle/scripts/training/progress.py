@@ -1,4 +1,4 @@
-"""How far a training is, for the bar, the log and TensorBoard."""
+"""A training's progress, for the bar, the log and TensorBoard."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from monai.handlers import from_engine
 
 
 class Progress:
-    """How far a training is, in the engine's state, for whoever logs it, and on the first rank in a bar.
+    """A training's progress in the engine's state, and on rank 0 in a bar.
 
-    `engine.state.slices` are those seen so far, also before it was resumed; `learning_rate` is the optimizer's;
-    `hours_left` goes by the steps since the training started or was resumed, validations included.
+    `engine.state.slices` counts the slices seen, also before a resumption; `learning_rate` is the optimizer's;
+    `hours_left` is estimated from the steps since the start or resumption, validations included.
 
     Args:
         slices: in an epoch, of all ranks.

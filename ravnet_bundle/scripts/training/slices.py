@@ -1,4 +1,4 @@
-"""The slices of a data set: made once on the network's grid, kept in one file, drawn, or taken as whole scans."""
+"""A data set's slices on the network's grid: made once, kept in one file, used as single slices or whole scans."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from ..files import Missing, atomic
 
 logger = logging.getLogger(__name__)
 
-LEVELS = 100  # of the window: steps of 2 HU, far below any scan's noise, make a file a quarter smaller than 256 do
+LEVELS = 100  # grey levels of the window: steps of 2 HU, far below noise; the file is a quarter smaller than with 256
 
 
 def name(data: Sequence[Mapping[str, Any]], transform: Compose) -> str:
-    """Of the file that holds these scans on this grid: changed scans or transforms have another."""
+    """Name of the file with these scans on this grid; it depends on the scans and the transforms."""
     files = [Path(item[key]) for item in data for key in ("image", "label")]
     stamps = [(str(file), file.is_file() and (file.stat().st_size, file.stat().st_mtime_ns)) for file in files]
     told = repr((stamps, pickle_hashing(transform.flatten().transforms)))
@@ -37,10 +37,10 @@ def pack(data: Sequence[Mapping[str, Any]], transform: Compose, path: Path) -> N
 
     Args:
         data: items for the transform.
-        transform: makes image, 0..1, and label, 0 or 1, `(1, X, Y, Z)`, of each. An image is kept in `LEVELS`.
-        path: of the file.
+        transform: makes image, 0..1, and label, 0 or 1, `(1, X, Y, Z)`, of an item. Images are stored in `LEVELS`.
+        path: the file.
     """
-    logger.info("the slices of %d scans are made once, for %s", len(data), path)
+    logger.info("making the slices of %d scans, for %s", len(data), path)
     with atomic(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for number, item in enumerate(data):
             scan = transform(dict(item))
@@ -54,9 +54,9 @@ class Scans(Dataset):
     """Whole scans on the network's grid, made once and kept in a file.
 
     Args:
-        data: `{"image": path, "label": path}` of each.
-        transform: makes its slices, as for `pack`.
-        file: that holds them, or the folder for a file whose name tells the scans and the transform.
+        data: items `{"image": path, "label": path}`.
+        transform: as for `pack`.
+        file: the .npz file, or a folder for files named by `name`.
 
     Returns:
         items `{"image": (1, X, Y, Z) float32 0..1, "label": (1, X, Y, Z) uint8}`.
@@ -87,16 +87,15 @@ class Scans(Dataset):
 
 
 class Slices(Randomizable, Scans):
-    """Slices drawn from such scans: each scan is as likely, and some slices have liver.
+    """Random slices of such scans; all scans are equally likely.
 
-    A slice is drawn, with probability `liver_share`, from the scan's slices with any label, and otherwise from all;
-    where no slice has a label, from all.
+    With probability `liver_share` a slice is drawn from the scan's slices with liver, if there are any, else from all.
 
     Args:
         data, transform, file: as for `Scans`.
-        number: of slices in an epoch.
+        number: slices in an epoch.
         liver_share: probability, 0 to 1.
-        size: pixels that a slice is cut or zero-padded to, about its middle; `None`: as it is.
+        size: pixels to which a slice is cropped or zero-padded about its middle; `None`: unchanged.
         seen: the slices that become the channels, as for `AxialInferer`.
 
     Returns:
@@ -127,7 +126,7 @@ class Slices(Randomizable, Scans):
         image, label = self.scans[scan]
         liver = self.liver[scan]
         z = self.R.choice(liver if len(liver) and self.R.rand() < self.liver_share else len(image))
-        seed = self.R.randint(2**31)  # of what the augmentation does to a batch that begins with this slice
+        seed = self.R.randint(2**31)  # of the augmentation of a batch that begins with this slice
         planes = (z + self.seen).clip(0, len(image) - 1)
         return {"image": self.fitted(image[planes]), "label": self.fitted(label[planes]), "seed": seed}
 

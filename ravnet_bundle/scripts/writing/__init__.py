@@ -1,7 +1,7 @@
-"""A mask out: NIfTI, DICOM SEG, RTSTRUCT, SR, a mesh, and the manifest that says they are complete.
+"""Writes a mask as NIfTI, DICOM SEG, RTSTRUCT, SR or a mesh, and the manifest of a study's files.
 
-Every file is atomic, and a function of what is in it: the same mask, series and software give the same bytes. So no
-clock is read; DICOM dates are the source series's own, and UIDs are hashes.
+Files are written atomically. The same mask, series and software give the same bytes: no clock is read, DICOM dates are
+those of the source series, and UIDs are hashes.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A mask as an RT Structure Set: contours on the slices of the series that it was made from."""
+"""Writes a mask as an RT Structure Set: contours on the slices of its series."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from skimage.measure import find_contours, label, regionprops
 from ..files import atomic
 from .dicom_source import LIVER_RGB, content_uid, copy_identity, mask_on_slices, source_date, to_world
 
-STUDY_MANAGEMENT = "1.2.840.10008.3.1.2.3.1"  # what RT Referenced Study Sequence names, by PS3.3 C.8.8.5
+STUDY_MANAGEMENT = "1.2.840.10008.3.1.2.3.1"  # of RT Referenced Study Sequence, PS3.3 C.8.8.5
 
 
 def write_rtstruct(
@@ -29,21 +29,21 @@ def write_rtstruct(
     version: str,
     weights: str,
 ) -> None:
-    """Writes an RTSTRUCT with one ROI, the liver: CLOSED_PLANAR contours midway between the voxels in and out.
+    """Writes an RTSTRUCT with one ROI, the liver: CLOSED_PLANAR contours midway between voxels inside and outside.
 
-    So a point-in-polygon test at the pixels' centres gives the mask back, voxel by voxel. Each 4-connected part of a
-    slice is one contour; holes are cut out by keyholes (channels of no width, PS3.3 C.8.8.6.3), which programs that
-    unite contours and programs that combine them by XOR read alike. An empty mask is an ROI without contours.
+    A point-in-polygon test at the pixels' centres gives exactly the mask. Each 4-connected part of a slice is one
+    contour; holes are keyholes (channels without width, PS3.3 C.8.8.6.3), which all programs read alike, whether they
+    combine contours by union or by XOR. An empty mask gives an ROI without contours.
 
     Args and errors are those of `write_seg`.
     """
     headers, frames = mask_on_slices(mask, affine, files)
     date, time = source_date(headers[0])
     uid = content_uid(headers, frames, "RTSTRUCT", algorithm, version, weights)
-    with disable_value_validation():  # what the source says of its patient is passed on as it is
+    with disable_value_validation():  # the source's patient data are copied unchanged
         ds = Dataset()
         ds.file_meta = FileMetaDataset()
-        # Implicit VR: an explicit one holds at most 64 KB of ContourData.
+        # Implicit VR, because explicit VR limits ContourData to 64 KB.
         ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
         ds.SOPClassUID = RTStructureSetStorage
         ds.SOPInstanceUID = uid
@@ -102,8 +102,8 @@ def write_rtstruct(
 def outlines(frame: np.ndarray) -> Iterator[np.ndarray]:
     """The outline `(n, 2)`, row and column, of each 4-connected part of a binary (rows, columns), holes keyholed."""
     for part in regionprops(label(frame, connectivity=1)):
-        corner = np.array(part.bbox[:2]) - 1  # of the part with a rim of zeros, so that every contour is closed
-        # find_contours, by default, joins high values over edges only, as the labels do: one outer contour a part.
+        corner = np.array(part.bbox[:2]) - 1  # a rim of zeros closes every contour
+        # By default find_contours joins pixels only over edges, like the labels: one outer contour per part.
         contours = [_turns(closed[:-1]) for closed in find_contours(np.pad(part.image, 1), 0.5)]
         contours.sort(key=lambda c: np.ptp(c[:, 0]) * np.ptp(c[:, 1]), reverse=True)
         outline, holes = contours[0], contours[1:]
@@ -117,7 +117,7 @@ def outlines(frame: np.ndarray) -> Iterator[np.ndarray]:
 
 
 def _turns(polygon: np.ndarray) -> np.ndarray:
-    """A polygon without the vertices at which it goes straight on."""
+    """A polygon without vertices on straight lines."""
     before, after = polygon - np.roll(polygon, 1, axis=0), np.roll(polygon, -1, axis=0) - polygon
     return polygon[before[:, 0] * after[:, 1] != before[:, 1] * after[:, 0]]
 

@@ -1,4 +1,4 @@
-"""A mask as a DICOM Segmentation of the series that it was made from."""
+"""Writes a mask as a DICOM Segmentation of its series."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pydicom.uid import generate_uid
 from ..files import atomic
 from .dicom_source import COMMON, LIVER_RGB, REQUIRED, content_uid, copy_identity, mask_on_slices, source_date, to_world
 
-logging.getLogger("highdicom").setLevel(logging.WARNING)  # below, it logs the source's UIDs
+logging.getLogger("highdicom").setLevel(logging.WARNING)  # at lower levels it logs the source's UIDs
 
 
 def write_seg(
@@ -31,8 +31,8 @@ def write_seg(
 ) -> None:
     """Writes a BINARY DICOM SEG with one segment, the liver (SNOMED CT 10200004), by highdicom.
 
-    It carries the source's patient, study and frame of reference, refers to every slice of the series, and holds the
-    frames that show liver. An empty mask is one empty frame, at the first slice, as a SEG cannot be without.
+    It has the source's patient, study and frame of reference, refers to every slice of the series, and holds the frames
+    with liver. An empty mask gives one empty frame at the first slice, because a SEG needs a frame.
 
     Args:
         mask: (X, Y, Z), bool or integers, 0 and 1, on the grid of the series.
@@ -43,14 +43,14 @@ def write_seg(
         weights: the sha256 of the network's weights, kept as the device's serial number.
 
     Raises:
-        OSError: a file that cannot be read or written.
-        Unwritable: a mask that is not binary or not on the series's grid; enhanced multiframe files; slices without
-            UIDs or position.
+        OSError: a file cannot be read or written.
+        Unwritable: the mask is not binary or not on the series' grid; enhanced multiframe files; slices without UIDs
+            or position.
     """
     headers, frames = mask_on_slices(mask, affine, files)
     date, time = source_date(headers[0])
     uid = content_uid(headers, frames, "SEG", algorithm, version, weights)
-    with disable_value_validation():  # what the source says of its patient is passed on as it is
+    with disable_value_validation():  # the source's patient data are copied unchanged
         sources = _sources(headers)
         found = bool(frames.any())
         shown = len(sources) if found else 1
@@ -79,7 +79,7 @@ def write_seg(
             series_time=time,
         )
         copy_identity(headers[0], seg)
-        # What highdicom takes from the clock and from chance.
+        # highdicom sets these by the clock or at random.
         del seg.InstanceCreationDate, seg.InstanceCreationTime
         for equipment in seg.ContributingEquipmentSequence:
             del equipment.ContributionDateTime
@@ -90,7 +90,7 @@ def write_seg(
 
 
 def _sources(headers: Sequence[Dataset]) -> list[Dataset]:
-    """The slices as highdicom wants them: one orientation, the true distance, and nothing of the patient to judge."""
+    """The slices as highdicom needs them: equal orientation, the true distance, no patient data to validate."""
     first, last = (to_world(header, np.zeros((1, 2)))[0] for header in (headers[0], headers[-1]))
     spacing = float(np.linalg.norm(last - first)) / max(len(headers) - 1, 1)
     sources = []

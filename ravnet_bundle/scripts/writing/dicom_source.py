@@ -1,4 +1,4 @@
-"""A mask as the slices of the DICOM series that it was made from, and what a file made from a series owes to it."""
+"""Shared by SEG and RTSTRUCT: the mask in the slices of its series; the source's patient, study, dates and UIDs."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from ..geometry import spacing_of
 
 LIVER_RGB = (221, 130, 101)  # the liver's colour in 3D Slicer's table of anatomy
 
-LEAN = 0.005  # of the volume's diagonal: what half a degree, as `reading` straightens, moves a corner
+LEAN = 0.005  # of the volume's diagonal: how far straightening by half a degree moves a corner
 GEOMETRY = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
 REFERENCES = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
-# Of the patient and study modules (PS3.3 C.7.1.1, C.7.2.1): what is required, even if empty, and what is common.
+# Patient and study modules (PS3.3 C.7.1.1, C.7.2.1): required elements (may be empty), and common ones.
 REQUIRED = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyInstanceUID", "StudyDate", "StudyTime",
     "ReferringPhysicianName", "StudyID", "AccessionNumber",
@@ -37,29 +37,28 @@ OTHER = (
 
 
 class Unwritable(ValueError):
-    """A mask and a series of which no DICOM file can be made; its text is one line without anything of the patient."""
+    """No DICOM file can be made of a mask and series; the text is one line without patient data."""
 
 
 def mask_on_slices(
     mask: np.ndarray, affine: np.ndarray, files: Sequence[str | os.PathLike]
 ) -> tuple[list[Dataset], np.ndarray]:
-    """The series's headers, ordered along the slices' normal, and the mask in their pixels.
+    """The series' headers, sorted along the slices' normal, and the mask in their pixels.
 
-    Which axis of the mask is which of a slice, and in which direction, follows from the slices' positions and
-    orientations; the order of `files` does not matter.
+    The slices' positions and orientations tell how the mask's axes lie; the order of `files` does not matter.
 
     Args:
         mask: (X, Y, Z), bool or integers, 0 and 1.
         affine: (4, 4), voxel indices to RAS millimetres.
-        files: single-frame DICOM files, all those of one series.
+        files: all single-frame DICOM files of one series.
 
     Returns:
-        N headers without pixels, and (N, rows, columns) uint8, a view of the mask where that is bool or uint8.
+        N headers without pixels, and (N, rows, columns) uint8, a view of a bool or uint8 mask.
 
     Raises:
-        OSError: a file that cannot be read.
-        Unwritable: a mask that is not binary; a file that is not one slice with a position; slices that are not, pixel
-            by pixel, the planes of the mask's grid.
+        OSError: a file cannot be read.
+        Unwritable: the mask is not binary; a file is not one slice with a position; the slices are not the planes of
+            the mask's grid.
     """
     if mask.dtype.kind not in "bui" or mask.min() < 0 or mask.max() > 1:
         raise Unwritable(f"values {mask.min()} to {mask.max()}, {mask.dtype}: expected a mask of 0 and 1.")
@@ -79,8 +78,8 @@ def mask_on_slices(
     normal = np.cross(*np.reshape(np.asarray(headers[0].ImageOrientationPatient, float), (2, 3)))
     flips = {column: along_row[column] < 0, row: along_column[row] < 0, plane: normal @ to_lps[:3, plane] < 0}
 
-    # Where the corners are if the slices are the mask's planes. Reading straightens axes that lean a little, about the
-    # volume's centre, and keeps the voxels; so the centre is to agree, and the rest within that lean.
+    # The slices' corners as planes of the mask. Reading may have straightened the axes about the volume's centre: the
+    # centre must agree, and the corners within that small angle.
     expected = np.empty_like(voxels)
     expected[..., plane] = np.rint(voxels[..., plane].mean(axis=1, keepdims=True))
     expected[..., column] = (columns - 1 - corners[:, 1]) if flips[column] else corners[:, 1]
@@ -101,7 +100,7 @@ def mask_on_slices(
     frames = mask.view(np.uint8) if mask.dtype == bool else mask.astype(np.uint8, copy=False)
     frames = np.flip(frames, tuple(axis for axis in flips if flips[axis])).transpose(plane, row, column)
     ordered = [headers[k] for k in np.argsort(-planes if flips[plane] else planes)]
-    for header in ordered[1:]:  # anonymisers may give one to each slice; but the slices are one space, as is seen above
+    for header in ordered[1:]:  # anonymisers may give each slice its own
         header.FrameOfReferenceUID = ordered[0].FrameOfReferenceUID
     return ordered, frames
 
@@ -109,11 +108,11 @@ def mask_on_slices(
 def to_world(header: Dataset, pixels: np.ndarray) -> np.ndarray:
     """Pixels `(n, 2)`, row and column, of a slice -> `(n, 3)` LPS millimetres (DICOM PS3.3 C.7.6.2.1.1)."""
     where = (header.ImagePositionPatient, header.ImageOrientationPatient, header.PixelSpacing)
-    return ImageToReferenceTransformer(*where)(pixels[:, ::-1] + 0.5)  # it counts from the first pixel's corner
+    return ImageToReferenceTransformer(*where)(pixels[:, ::-1] + 0.5)  # its origin is the first pixel's corner
 
 
 def copy_identity(header: Dataset, dataset: Dataset) -> None:
-    """Copies patient and study from a slice, as they are: a changed one would part the file from its study."""
+    """Copies patient and study from a slice unchanged: otherwise viewers separate the file from its study."""
     for keyword in (*REQUIRED, *COMMON):
         if header.get(keyword):
             dataset[keyword] = header[keyword]
@@ -122,7 +121,7 @@ def copy_identity(header: Dataset, dataset: Dataset) -> None:
 
 
 def source_date(header: Dataset) -> tuple[str, str]:
-    """Date and time to give to what is made from a slice: its series's, else its study's, else 1 January 1900."""
+    """Date and time for a file made from a slice: of its series, else of its study, else 1 January 1900."""
     for level in ("Series", "Study"):
         date, time = str(header.get(f"{level}Date") or ""), str(header.get(f"{level}Time") or "000000")
         try:
@@ -134,7 +133,7 @@ def source_date(header: Dataset) -> tuple[str, str]:
 
 
 def content_uid(headers: Sequence[Dataset], frames: np.ndarray, *about: str) -> UID:
-    """A UID that the same slices, mask and `about` always have, and others never."""
+    """A UID from a hash of slices, mask and `about`."""
     digest = hashlib.sha256()
     for header in headers:
         digest.update(f"{header.SOPInstanceUID} {header.FrameOfReferenceUID} ".encode())
@@ -145,7 +144,7 @@ def content_uid(headers: Sequence[Dataset], frames: np.ndarray, *about: str) -> 
 
 def _header(file: str | os.PathLike) -> Dataset:
     tags = [*GEOMETRY, *REFERENCES, *REQUIRED, *COMMON, *OTHER]
-    with file.open("rb") if hasattr(file, "open") else open(file, "rb") as opened:  # a zip's member opens itself
+    with file.open("rb") if hasattr(file, "open") else open(file, "rb") as opened:  # a zip's member has its own `open`
         header = pydicom.dcmread(opened, stop_before_pixels=True, specific_tags=tags, force=True)
     for keyword in (*GEOMETRY, *COMMON, *OTHER):
         if not _sound(header, keyword):
@@ -156,13 +155,13 @@ def _header(file: str | os.PathLike) -> Dataset:
             f"{'no ' + missing[0] if missing else 'several frames'} in a slice; DICOM results need a series of single "
             "slices with positions and UIDs, so take the NIfTI mask."
         )
-    if not header.get("FrameOfReferenceUID"):  # an old series may lack it; what refers to its space must not
+    if not header.get("FrameOfReferenceUID"):  # old series may lack it; our files need it
         header.FrameOfReferenceUID = generate_uid(entropy_srcs=[header.SeriesInstanceUID, "frame of reference"])
     return header
 
 
 def _sound(header: Dataset, keyword: str) -> bool:
-    """Whether an element is absent or can be used: exporters write "9.0mm" where a number belongs."""
+    """Whether an element is absent or valid: some exporters write "9.0mm" instead of a number."""
     if keyword not in header:
         return True
     try:

@@ -1,4 +1,4 @@
-"""A liver's measures as a DICOM Structured Report (TID 1500) of the DICOM SEG that was written before."""
+"""Writes a liver's measures as a DICOM Structured Report (TID 1500) that refers to the DICOM SEG."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from pydicom.uid import generate_uid
 from ..files import atomic
 from .dicom_source import copy_identity
 
-OURS = "99RAVNET"  # the scheme of our own codes
+OURS = "99RAVNET"  # coding scheme of our own codes
 ML = CodedConcept("mL", "UCUM", "milliliter")
 CT = CodedConcept("77477000", "SCT", "Computed tomography")
 VERDICT = CodedConcept("verdict", OURS, "Verdict on an automatic segmentation")
 LEVELS = {
-    "ok": "Nothing unusual was seen; to be looked at all the same",
+    "ok": "Nothing unusual was seen; to be checked all the same",
     "review": "To be reviewed",
     "reject": "Not to be used",
 }
@@ -39,7 +39,7 @@ def write_sr(
     version: str,
     weights: str,
 ) -> None:
-    """Writes a Comprehensive SR, by highdicom, in the patient and study of a SEG, to whose segment 1 it refers.
+    """Writes a Comprehensive SR, by highdicom, in the patient and study of a SEG; it refers to segment 1 of the SEG.
 
     It holds the liver's volume with its standard deviation (ml), the mean HU, and the verdict with its reasons as text.
 
@@ -53,7 +53,7 @@ def write_sr(
         weights: the sha256 of the network's weights.
 
     Raises:
-        OSError: a file that cannot be read or written.
+        OSError: a file cannot be read or written.
     """
     with disable_value_validation():
         source = pydicom.dcmread(seg)
@@ -87,7 +87,7 @@ def write_sr(
             series_description=f"Liver measures, {algorithm}; for research use only",
         )
         copy_identity(source, result)
-        del result.InstanceCreationDate, result.InstanceCreationTime  # of the clock
+        del result.InstanceCreationDate, result.InstanceCreationTime  # from the clock
         for equipment in result.get("ContributingEquipmentSequence", ()):
             if "ContributionDateTime" in equipment:
                 del equipment.ContributionDateTime

@@ -1,4 +1,4 @@
-"""The last file of a study: which files make it complete, and from what they were made."""
+"""The manifest, a study's last file: which files belong to it, and what they were made from."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from ..files import atomic
 
 
 def write_manifest(path: str | os.PathLike, files: Sequence[str | os.PathLike], **about: Any) -> None:
-    """Writes `{"about": {...}, "files": {name: {"size": bytes, "sha256": hex}}}`, atomically; to be written last.
+    """Writes `{"about": {...}, "files": {name: {"size": bytes, "sha256": hex}}}` atomically. Write it last.
 
     Args:
         path: the JSON file.
-        files: existing files in its folder or below; they are named relative to it, so that the folder may be moved.
-        about: what the files were made from, as JSON: the input's fingerprint, the weights' sha256, versions.
+        files: existing files in its folder or below; named relative to it, so that the folder can be moved.
+        about: what the files were made from, as JSON: fingerprint of the input, sha256 of the weights, versions.
 
     Raises:
-        OSError: a file that cannot be read, or a manifest that cannot be written.
-        ValueError: a file outside the manifest's folder.
+        OSError: a file cannot be read, or the manifest cannot be written.
+        ValueError: a file is outside the manifest's folder.
     """
     path = Path(path)
     entries = {Path(file).relative_to(path.parent).as_posix(): _fingerprint(Path(file)) for file in files}
@@ -31,9 +31,9 @@ def write_manifest(path: str | os.PathLike, files: Sequence[str | os.PathLike], 
 
 
 def complete(path: str | os.PathLike, **about: Any) -> bool:
-    """Whether the manifest is there, was written with the same `about`, and every file in it still has its content.
+    """Whether the manifest exists, has the same `about`, and all its files are unchanged.
 
-    Anything else, a manifest that is no JSON included, is `False`: the study is to be done again.
+    A damaged manifest gives `False`: the study must be done again.
     """
     path = Path(path)
     try:

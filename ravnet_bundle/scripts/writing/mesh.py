@@ -1,7 +1,7 @@
-"""A mask's surface as a closed triangle mesh, for Slicer, Blender and printers.
+"""Writes a mask's surface as a closed triangle mesh, for 3D Slicer, Blender and 3D printers.
 
-World coordinates are millimetres in LPS, DICOM's and 3D Slicer's default for meshes: x to the patient's left, y to the
-back, z to the head. The file says so ("SPACE=LPS"), in a comment or, in STL, in its header.
+Coordinates are millimetres in LPS, 3D Slicer's default for meshes: x to the patient's left, y to the back, z to the
+head. A comment (in STL the header) says "SPACE=LPS".
 """
 
 from __future__ import annotations
@@ -16,20 +16,19 @@ from ..files import atomic
 from ..geometry import bounding_box
 
 SPACE = "SPACE=LPS; RA V-Net, liver, millimetres"
-SMOOTHING = 0.8  # voxels, SD: takes the steps off the voxels and keeps what is thicker than two of them
-STEPS = 256  # of the smoothed mask: a level between two is no voxel's, whose triangles would have no area
-CLOSE = 0.002  # of the volume: near enough
+SMOOTHING = 0.8  # voxels, SD: smooths the voxels' steps and keeps parts thicker than two voxels
+STEPS = 256  # levels of the smoothed mask; a level equal to a voxel's value would give triangles without area
+CLOSE = 0.002  # accepted error of the volume, as a fraction
 MARGIN = 4  # voxels around the mask, so that the smoothed surface is closed
 
 
 def surface(mask: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices `(N, 3)`, in LPS millimetres, float32, and triangles `(M, 3)`, indices, outward by the right hand.
+    """Vertices `(N, 3)`, LPS millimetres, float32, and triangles `(M, 3)`, indices, counterclockwise from outside.
 
-    The mask is smoothed lightly, and cut at the level where the mesh has the mask's volume, to a fraction of a percent
-    for a liver.
+    The mask is smoothed slightly and cut at the level where the mesh has the mask's volume.
 
     Args:
-        mask: `(X, Y, Z)`, liver > 0; none gives no triangles.
+        mask: `(X, Y, Z)`, liver > 0; an empty mask gives no triangles.
         affine: `(4, 4)`, voxels to RAS millimetres.
     """
     box = bounding_box(mask)
@@ -46,7 +45,7 @@ def surface(mask: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def _cut(field: np.ndarray, volume: int) -> tuple[np.ndarray, np.ndarray]:
-    """Vertices and triangles, in voxels, at the level where they hold a volume; the field is of whole numbers."""
+    """Vertices and triangles, in voxels, at the level with the given volume; the field has whole numbers."""
     low, high = 0, int(field.max())
     while True:
         middle = (low + high) // 2
@@ -59,10 +58,10 @@ def _cut(field: np.ndarray, volume: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def write_mesh(mask: np.ndarray, affine: np.ndarray, path: Path) -> None:
-    """Writes `surface` as STL or PLY, both binary, or OBJ, by the path's ending; atomically, the same bytes each time.
+    """Writes `surface` atomically as binary STL or PLY, or as OBJ, by the path's ending; always the same bytes.
 
     Raises:
-        OSError: a file that cannot be written.
+        OSError: the file cannot be written.
     """
     vertices, triangles = surface(mask, affine)
     content = {".stl": _stl, ".ply": _ply, ".obj": _obj}[path.suffix](vertices, triangles)

@@ -1,4 +1,4 @@
-"""A mask or probabilities as NIfTI, on the grid of the volume that they belong to."""
+"""Writes a mask or probabilities as NIfTI."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from nibabel.spatialimages import HeaderDataError
 from ..files import atomic
 
 SCANNER = 1  # NIfTI's NIFTI_XFORM_SCANNER_ANAT: world coordinates are the scanner's
-ROUNDING = 1e-5  # how far an interpolation between probabilities may overstep them
-STEPS = 255  # uint8 levels of a probability; an even rounding of 0.5 x 255 keeps "at least 0.5" exact
+ROUNDING = 1e-5  # rounding error of interpolated probabilities
+STEPS = 255  # uint8 levels of a probability; rounding 0.5 x 255 to even keeps "at least 0.5" exact
 
 
 def write_nifti(array: np.ndarray, affine: np.ndarray, path: str | os.PathLike) -> None:
-    """Writes `array` as NIfTI-1, gzip-compressed if `path` ends in `.gz`, atomically and with the same bytes each time.
+    """Writes `array` atomically as NIfTI-1, gzipped if `path` ends in `.gz`; the same array gives the same bytes.
 
     Args:
-        array: (X, Y, Z); a mask (bool or integers, 0 and 1), stored as uint8, or probabilities (floats, 0 to 1), stored
-            as uint8 with `scl_slope` 1/255: within 0.002 of what was given, and at least 0.5 where that was.
-        affine: (4, 4), voxel indices to RAS millimetres. sform and qform, both of code 1, hold it; a sheared one, which
-            no qform can hold, has qform code 0.
+        array: (X, Y, Z); a mask (bool or integers, 0 and 1), stored as uint8; or probabilities (floats, 0 to 1), stored
+            as uint8 with `scl_slope` 1/255. The error is below 0.002; a value of at least 0.5 stays at least 0.5.
+        affine: (4, 4), voxel indices to RAS millimetres; written as sform and qform, both of code 1. A sheared affine
+            gets qform code 0.
 
     Raises:
-        OSError: a file that cannot be written.
+        OSError: the file cannot be written.
         ValueError: values outside 0 to 1.
     """
-    if not (array.min() >= -ROUNDING and array.max() <= 1 + ROUNDING):  # not a number is neither
+    if not (array.min() >= -ROUNDING and array.max() <= 1 + ROUNDING):  # also refuses nan
         raise ValueError(f"values {array.min():g} to {array.max():g}: expected a mask or probabilities, 0 to 1.")
     floating = np.issubdtype(array.dtype, np.floating)
     stored = _steps(array) if floating else array.astype(np.uint8, copy=False)
@@ -44,7 +44,7 @@ def write_nifti(array: np.ndarray, affine: np.ndarray, path: str | os.PathLike) 
         header.set_qform(affine, 0, strip_shears=True)
     header.set_xyzt_units("mm")
     image = nib.Nifti1Image(stored, None, header)
-    image.header.set_slope_inter(1 / STEPS if floating else 1, 0)  # which an image forgets of the header given to it
+    image.header.set_slope_inter(1 / STEPS if floating else 1, 0)  # Nifti1Image does not take it from the given header
     with atomic(path) as file:
         if Path(path).suffix == ".gz":
             with gzip.GzipFile("", "wb", 6, file, mtime=0) as compressed:
@@ -55,6 +55,6 @@ def write_nifti(array: np.ndarray, affine: np.ndarray, path: str | os.PathLike) 
 
 def _steps(probabilities: np.ndarray) -> np.ndarray:
     stored = np.empty(probabilities.shape, np.uint8)
-    for plane, result in zip(probabilities, stored):  # plane by plane: no second volume of floats
+    for plane, result in zip(probabilities, stored):  # plane by plane, to save memory
         result[...] = np.rint(plane * np.float32(STEPS))
     return stored
