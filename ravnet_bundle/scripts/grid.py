@@ -139,7 +139,7 @@ class FromGridd(MapTransform):
         affine = np.asarray(trace["affine"])
         for key in self.key_iterator(result):
             values = torch.as_tensor(result[key])[0]
-            # as files and `reading.load` have it: each slice is one run of memory, which NumPy's zeros take once written
+            # as files and `reading.load` have it: each slice is one run of memory; zeros take none until written
             mask = torch.from_numpy(np.zeros(trace["shape"][::-1], np.uint8)).to(values.device).permute(2, 1, 0)
             for into, plane in _planes(values, mask, affine, self.threshold):
                 into.copy_(plane >= self.threshold)
