@@ -67,13 +67,14 @@ def main() -> int:
     def opened_and_timed(options: Any) -> Any:
         pipeline = opened(options)
         from scripts.grid import FromGridd, ToGridd
+        from scripts.inference.bowel import BowelContrastd
         from scripts.inference.diffusion import TissueDiffusiond
         from scripts.inference.localizing import LiverFirstInferer
         from scripts.inference.transforms import LargestComponentd, Smoothd
 
         timed(ToGridd, "__call__", GRID)
         timed(LiverFirstInferer, "slices", lambda self, volume, at, size, *rest: FIRST if size else SECOND)
-        for step in (LargestComponentd, TissueDiffusiond, Smoothd):
+        for step in (BowelContrastd, LargestComponentd, TissueDiffusiond, Smoothd):
             timed(step, "__call__", STEPS)
         timed(FromGridd, "__call__", BACK)
         return pipeline

@@ -200,7 +200,7 @@ def test_what_is_measured_is_what_inference_does(data, tmp_path):
     }
     parser = workflow(data, tmp_path).parser
     steps = parser.get_parsed_content("validate#postprocessing").transforms
-    names = ["Activationsd", "LargestComponentd", "TissueDiffusiond", "LargestComponentd", "Smoothd", "FromGridd"]
-    assert [type(step).__name__ for step in steps] == names
-    assert (steps[1].opening_mm, steps[2].length_mm) == (inference["opening_mm"], 0)  # the latter as `workflow` asks
+    names = ["Activationsd", "BowelContrastd", "LargestComponentd", "TissueDiffusiond", "LargestComponentd", "Smoothd"]
+    assert [type(step).__name__ for step in steps] == [*names, "FromGridd"]
+    assert (steps[2].opening_mm, steps[3].length_mm) == (inference["opening_mm"], 0)  # the latter as `workflow` asks
     assert parser.get_parsed_content("validate#inferer").batch_size == inference["slices_per_batch"]
