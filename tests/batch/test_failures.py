@@ -138,11 +138,12 @@ def test_no_temporary_folder_is_needed(cts, tmp_path, monkeypatch):
     assert outcome.status == "done"
 
 
-def test_weights_of_ones_own_are_used_and_told(cts, tmp_path, monkeypatch):
+@pytest.mark.parametrize("zipped", [True, False], ids=["as PyTorch saves", "as PyTorch saved before 1.6"])
+def test_weights_of_ones_own_are_used_and_told(zipped, cts, tmp_path, monkeypatch):
     state = torch.load(WEIGHTS, weights_only=True)
     last = [name for name in state if name.endswith("bias")][-1]
     own, other = tmp_path / "own.pt", tmp_path / "other.pt"
-    torch.save({**state, last: state[last] - 100}, own)
+    torch.save({**state, last: state[last] - 100}, own, _use_new_zipfile_serialization=zipped)
     torch.save({"x": torch.zeros(1)}, other)
     monkeypatch.setattr(PIPELINE, lambda **overrides: Pipeline(pixel_size=9.0, **overrides))
     output = tmp_path / "out"

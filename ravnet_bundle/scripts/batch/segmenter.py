@@ -63,7 +63,10 @@ class Liver:
 
     @cached_property
     def probability(self) -> Any:
-        """0 to 1, float32, after the three-dimensional steps; the mask is where it is at least 0.5."""
+        """0 to 1, float32, after the three-dimensional steps.
+
+        The mask is where it is at least 0.5, but for rounding (2e-4): it is kept as float16.
+        """
         import torch
 
         from ..grid import on_ct

@@ -111,7 +111,7 @@ def _load_weights(parser: ConfigParser) -> None:
     """What the config's `CheckpointLoader` does, without Ignite, whose import takes half a second."""
     path = parser.get_parsed_content("checkpointloader#load_path")
     device = parser.get_parsed_content("checkpointloader#map_location")
-    weights = torch.load(path, map_location=device, weights_only=True, mmap=True)
+    weights = torch.load(path, map_location=device, weights_only=True)
     for name, module in parser.get_parsed_content("checkpointloader#load_dict").items():
         module.load_state_dict(weights.get(name, weights))
 
