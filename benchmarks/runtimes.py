@@ -44,10 +44,10 @@ def network() -> torch.nn.Module:
     return net
 
 
-def slices(data: str, part: str, number: int) -> tuple[np.ndarray, np.ndarray]:
+def slices(data: str, part: str, number: int, cache: str) -> tuple[np.ndarray, np.ndarray]:
     """Liver slices `(N, 3, SIZE, SIZE)` and their labels `(N, SIZE, SIZE)`, N a multiple of `BATCH`."""
     parser = ConfigParser(ConfigParser.load_config_file(str(BUNDLE / "configs" / "train.json")))
-    parser.update({"bundle_root": str(BUNDLE), "dataset_dir": data, "cache_dir": tempfile.gettempdir()})
+    parser.update({"bundle_root": str(BUNDLE), "dataset_dir": data, "cache_dir": cache})
     scans = parser.get_parsed_content("train#dataset" if part == "training" else "validate#dataset")
     seen = np.array(parser.get_parsed_content("seen"))
     images, labels = [], []
@@ -138,9 +138,9 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     threads, net = arguments.threads, network()
-    x, truth = slices(arguments.data, "validation", arguments.slices)
-    calibration, _ = slices(arguments.data, "training", CALIBRATION)
     with tempfile.TemporaryDirectory() as folder:
+        x, truth = slices(arguments.data, "validation", arguments.slices, folder)
+        calibration, _ = slices(arguments.data, "training", CALIBRATION, folder)
         place = Path(folder)
         rows: dict[str, Callable[[], Runtime]] = {
             "PyTorch float32": lambda: pytorch(net),
