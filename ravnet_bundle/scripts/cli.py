@@ -191,7 +191,7 @@ def _tell(options: argparse.Namespace, outcomes: Sequence[Any]) -> None:
         if outcome.status == "failed":
             _complain(f"error: {outcome.error}")
         elif not options.quiet and not options.json:
-            reasons = "; ".join(outcome.reasons)
+            reasons = " ".join(outcome.reasons)
             kept = " (kept)" if outcome.status == "kept" else ""
             verdict = VERDICTS[outcome.verdict] + (f": {reasons}" if reasons else "")
             lines.append(f"{outcome.name}: {outcome.volume_ml:.0f} ml, {verdict}{kept}")

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from scripts.training.augmentation import Augmentation, cut, ellipses, shift_liver, thicker
-from scripts.training.intensities import HU, Draw, curve, filtered, noise, open_window, shallow_network
+from scripts.training.intensities import HU, Draw, curve, filtered, noise, open_window, shallow_network, streaks
 
 NOTHING = Augmentation(**{field.name: 0.0 for field in fields(Augmentation) if field.name != "size"})
 
@@ -109,6 +109,18 @@ def test_a_curve_keeps_the_order_and_the_ends():
     assert (curved.diff() > 0).all()
     assert not curved[..., 0].any() and torch.allclose(curved[..., -1], torch.ones(20, 1, 1))
     assert (curved - ramp).abs().amax((1, 2, 3)).mean() > 0.05
+
+
+def test_streaks_run_straight_across_all_slices_of_a_sample():
+    images = torch.zeros(4, 3, 64, 64)
+    added = streaks(images, draw(), hu=(40, 40))
+    assert 20 < added.std() / HU < 120  # some of twelve bands of 40 HU lie over each other
+    planes = added.flatten(2) / added.flatten(2).norm(dim=2, keepdim=True)
+    assert (planes @ planes.mT > 0.999).all()  # the same bands, weaker or stronger
+    for sample in added:
+        rises = torch.stack([part.flatten() for part in torch.gradient(sample[0])])
+        values = torch.linalg.eigvalsh(rises @ rises.T)
+        assert values[0] < 0.02 * values[1]  # one direction
 
 
 def test_noise_has_its_strength_and_any_grain_and_air_stays_black():

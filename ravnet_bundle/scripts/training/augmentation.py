@@ -29,6 +29,7 @@ from .intensities import (
     shallow_network,
     smooth,
     spread,
+    streaks,
 )
 from .slices import LEVELS
 
@@ -183,6 +184,7 @@ class Augmentation:
     agent: float = 0.6  # contrast agent in stomach and bowel
     filtered: float = 0.3
     noise: float = 0.4
+    streaks: float = 0.15
     thicker: float = 0.2  # slices
     cut: float = 0.1  # a smaller field of view
 
@@ -200,6 +202,7 @@ class Augmentation:
             (self.agent, lambda x, y: ellipses(x, y, draw, 4, (4, 50), (0.9, 1.4), (0.9, 1), True)),
             (self.filtered, lambda x, y: filtered(x, draw)),
             (self.noise, lambda x, y: noise(x, draw)),
+            (self.streaks, lambda x, y: streaks(x, draw)),
             (self.thicker, lambda x, y: thicker(x, draw)),
         )
 

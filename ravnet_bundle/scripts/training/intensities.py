@@ -153,3 +153,30 @@ def noise(
     texture = spread(draw.uniform(-1, 1, b))
     field = torch.where(texture > 0, torch.lerp(white, coarse, texture.clamp(min=0)), white + texture * coarse)
     return images + field / field.std((1, 2, 3), keepdim=True) * spread(draw.uniform(*hu, b)) * HU
+
+
+def streaks(
+    images: torch.Tensor,
+    draw: Draw,
+    number: int = 12,
+    hu: tuple[float, float] = (0, 40),
+    width: tuple[float, float] = (1.5, 8.0),
+) -> torch.Tensor:
+    """Dark and bright bands across the slices, as from arms beside the body or from metal.
+
+    Args:
+        number: of bands, all in one direction.
+        hu: standard deviation of a band's brightness, drawn for each sample.
+        width: distance from a band's middle at which 1/e of it is left, pixels.
+    """
+    b, c, h, w = images.shape
+    y, x = (torch.arange(n, device=images.device) - (n - 1) / 2 for n in (h, w))
+    angle = draw.uniform(0, math.pi, b)[:, None, None]
+    across = x * torch.sin(angle) + y[:, None] * torch.cos(angle)
+    bands = torch.zeros_like(across)
+    for _ in range(number):
+        at, sd = draw.uniform(-h / 2, h / 2, b), draw.uniform(*width, b)
+        shape = torch.exp(-(((across - at[:, None, None]) / sd[:, None, None]) ** 2).clamp(max=40))
+        bands += draw.normal(b)[:, None, None] * shape
+    strength = spread(draw.uniform(*hu, b)) * draw.uniform(0.5, 1, b, c, 1, 1) * HU
+    return images + bands[:, None] * strength
