@@ -16,6 +16,7 @@ from ..grid import FromGridd
 from .provenance import BUNDLE
 
 TRIES = 100
+IMPORTS = ["$import glob", "$import os", "$import sys"]  # the config's but for Ignite, see `_load_weights`
 
 
 class Segmentation(NamedTuple):
@@ -49,7 +50,7 @@ class Pipeline:
     """
 
     def __init__(self, **overrides: Any):
-        parser = opened(**overrides)
+        parser = opened(**{"imports": IMPORTS, **overrides})
         self.device = torch.device(parser.get_parsed_content("device"))
         self.key = parser.get_parsed_content("image_key")
         self.network = parser.get_parsed_content("network").eval()
