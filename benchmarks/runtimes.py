@@ -27,8 +27,11 @@ from monai.bundle import ConfigParser
 BUNDLE = Path(__file__).resolve().parents[1] / "ravnet_bundle"
 sys.path.insert(0, str(BUNDLE))
 
-from scripts.grid import ToGridd  # noqa: E402, F401  (before the configs ask for it)
+from stress import dice  # noqa: E402  (the bundle's root is on the path first)
+
 from scripts.inference.axial import has_fast_bfloat16  # noqa: E402
+from scripts.inference.pipeline import Pipeline  # noqa: E402
+from scripts.training.slices import LEVELS  # noqa: E402
 
 BATCH, SIZE = 4, 160
 CALIBRATION = 64  # slices
@@ -37,11 +40,7 @@ Runtime = Callable[[np.ndarray], np.ndarray]
 
 
 def network() -> torch.nn.Module:
-    parser = ConfigParser(ConfigParser.load_config_file(str(BUNDLE / "configs" / "inference.json")))
-    parser.update({"device": torch.device("cpu")})
-    net = parser.get_parsed_content("network_def").to(memory_format=torch.channels_last).eval()
-    net.load_state_dict(torch.load(BUNDLE / "models" / "model.pt", weights_only=True))
-    return net
+    return Pipeline(device="cpu").network
 
 
 def slices(data: str, part: str, number: int, cache: str) -> tuple[np.ndarray, np.ndarray]:
@@ -58,7 +57,7 @@ def slices(data: str, part: str, number: int, cache: str) -> tuple[np.ndarray, n
         for z in where[:: max(1, len(where) * len(scans.scans) // number)]:
             planes = image[(z + seen).clip(0, len(image) - 1)][:, box[0], box[1]][:, :SIZE, :SIZE]
             if planes.shape[1:] == (SIZE, SIZE):
-                images.append(planes.numpy() / np.float32(100))
+                images.append(planes.numpy() / np.float32(LEVELS))
                 labels.append(label[z][box[0], box[1]][:SIZE, :SIZE].numpy() > 0)
     whole = len(images) // BATCH * BATCH
     return np.stack(images[:whole]).astype(np.float32), np.stack(labels[:whole])
@@ -123,10 +122,6 @@ def openvino(path: Path, threads: int, calibration: np.ndarray | None = None) ->
     hints = {"INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY", "INFERENCE_PRECISION_HINT": "f32"}
     compiled = core.compile_model(model, "CPU", hints)
     return lambda x: compiled(x)[0]
-
-
-def dice(a: np.ndarray, b: np.ndarray) -> float:
-    return float(2 * np.count_nonzero(a & b) / (np.count_nonzero(a) + np.count_nonzero(b)))
 
 
 def main() -> None:

@@ -16,7 +16,6 @@ from ..grid import FromGridd
 from .provenance import BUNDLE
 
 TRIES = 100
-IMPORTS = ["$import glob", "$import os", "$import sys"]  # the config's but for Ignite, see `_load_weights`
 
 
 class Segmentation(NamedTuple):
@@ -50,7 +49,8 @@ class Pipeline:
     """
 
     def __init__(self, **overrides: Any):
-        parser = opened(**{"imports": IMPORTS, **overrides})
+        parser = opened(**overrides)
+        parser["imports"] = [line for line in parser["imports"] if line != "$import ignite"]  # see `_load_weights`
         self.device = torch.device(parser.get_parsed_content("device"))
         self.key = parser.get_parsed_content("image_key")
         self.network = parser.get_parsed_content("network").eval()
