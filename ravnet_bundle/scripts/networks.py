@@ -26,7 +26,7 @@ class RAVNet(nn.Module):
         width: w, filters of the first level, divisible by 4; 64 in the paper.
         dropout: probability of dropping an element after each normalisation; none in the paper.
         affinity: of the channel attention: "softmax" (the paper), "inverse" or "scaled", see `ChannelAttention`.
-        attention_at: "bottom" (the paper), or "skips" for every skip too.
+        attention_at: "bottom" (the paper), "skips" for every skip too, or "none".
         jumps: of CofRes: "all" or "pairs", see `CofRes`.
         lstm_ratio: filters of the ConvLSTM as a part of its input's; 1 in the paper, 0.5 in BCDU-Net.
         skip_first: give the ConvLSTM the skip before the upsampled features; the paper's order is not stated.
@@ -57,8 +57,8 @@ class RAVNet(nn.Module):
         super().__init__()
         if width < 4 or width % 4:
             raise ValueError(f"width must be a positive multiple of 4, got {width}.")
-        if attention_at not in ("bottom", "skips"):
-            raise ValueError(f'attention_at must be "bottom" or "skips", got {attention_at!r}.')
+        if attention_at not in ("bottom", "skips", "none"):
+            raise ValueError(f'attention_at must be "bottom", "skips" or "none", got {attention_at!r}.')
         if encoder not in ("cofres", "plain"):
             raise ValueError(f'encoder must be "cofres" or "plain", got {encoder!r}.')
         block = partial(DoubleConv, dropout=dropout)
@@ -70,7 +70,7 @@ class RAVNet(nn.Module):
         self.level4 = block(4 * width, 8 * width)
         self.pool = nn.MaxPool2d(2)
         self.bottom = block(8 * width, 8 * width)
-        self.attention = ChannelAttention(affinity)
+        self.attention = nn.Identity() if attention_at == "none" else ChannelAttention(affinity)
         every = attention_at == "skips"
         self.skips = nn.ModuleList(ChannelAttention(affinity) if every else nn.Identity() for _ in range(4))
         recover = partial(AttentionRecovery, lstm_ratio=lstm_ratio, skip_first=skip_first, dropout=dropout)

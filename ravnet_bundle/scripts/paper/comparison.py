@@ -2,45 +2,41 @@
 
 from __future__ import annotations
 
+import csv
 import gc
-import inspect
-import json
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..files import scan_name
-from ..networks import RAVNet
+from ..files import DataError, atomic, csv_text, scan_name
 from ..training.datasets import training_scans
-from . import figures, tables
-from .curves import read_curves
-from .published import LOSS_NETWORK
 from .rivals import NETWORKS, REFINEMENTS
-from .runs import Run
+from .runs import Key, Run
 
 logger = logging.getLogger(__name__)
 
 
 class Comparison:
-    """Trains and evaluates networks alike, then writes tables and figures of all complete runs in `output_dir`.
+    """Trains and evaluates networks alike, in a cross-validation by patient, then writes tables and figures.
 
-    Runs are in `output_dir/runs/<network>/<loss>`. Several machines may each run some `networks`: copy their runs into
-    one `output_dir`, and make tables and figures with `networks=[]`. A complete run is kept, an interrupted one
-    resumes. Networks of one structure (U-Net and ULSM-Net) share a training: run them on the same machine.
+    `output_dir/runs.csv` has a row per complete run and `output_dir/cases.csv` one per scan of it; what they hold is not
+    run again, also where the runs' folders, `output_dir/runs`, are gone. An interrupted run resumes. Several processes
+    may share an `output_dir`, each with other `networks`. Networks of one structure (U-Net and ULSM-Net) share a training.
 
     Args:
         bundle_root: the bundle's folder.
         dataset_dir: labelled scans, as train.json takes them.
         output_dir: made if missing.
-        networks: names to run, of `rivals.NETWORKS` or `readings`; `None` for all of `NETWORKS`.
-        budget: slices that each network sees in training, rounded to whole validation intervals.
+        networks: names to run, of `rivals.NETWORKS` or `variants`; `None` for all of `experiments`.
+        budget: slices that each network sees in training, rounded down to whole validation intervals.
+        folds: number of the cross-validation's folds.
         scale: of the networks' widths; 1 is each paper's.
-        split: the part of the data to evaluate.
-        seed: of weights, slices, augmentation and, if the data have none, the split.
-        losses: name -> the config whose `loss` it is. All networks are trained with the first, RA V-Net with each.
-        validations: number of validations in a training, evenly spaced; the best one's weights are kept.
-        readings: name -> arguments of RAVNet for other readings of the paper's text, with a table of their own.
+        prior: share of liver with which each network's bias starts, see `rivals.build`.
+        experiments: in order, `{"networks": names, "folds": numbers (all), "seeds": numbers ([0])}`.
+        variants: name -> any of "of" (a network; the name itself), "network" (its arguments), "budget", "recipe",
+            "settings": what differs.
+        recipe: configs that are laid over train.json.
         settings: more keys of train.json that all runs share.
 
     Raises:
@@ -55,104 +51,161 @@ class Comparison:
         output_dir: str,
         networks: Sequence[str] | None,
         budget: int,
+        folds: int,
         scale: float,
-        split: str,
-        seed: int,
-        losses: Mapping[str, str],
-        validations: int,
-        readings: Mapping[str, Mapping[str, Any]],
+        prior: float | None,
+        experiments: Sequence[Mapping[str, Any]],
+        variants: Mapping[str, Mapping[str, Any]],
+        recipe: Sequence[str],
         settings: Mapping[str, Any],
     ):
-        self.bundle_root, self.output_dir = Path(bundle_root), Path(output_dir)
-        self.dataset_dir, self.split, self.seed, self.scale = dataset_dir, split, seed, scale
-        self.networks = list(NETWORKS) if networks is None else [networks] if isinstance(networks, str) else networks
-        self.budget, self.validations = budget, validations
-        self.losses, self.readings, self.settings = losses, readings, settings
-        self.main = next(iter(losses))
+        self.bundle_root, self.output_dir, self.dataset_dir = Path(bundle_root), Path(output_dir), dataset_dir
+        self.networks = [networks] if isinstance(networks, str) else networks
+        self.budget, self.folds, self.scale, self.prior = budget, folds, scale, prior
+        self.experiments, self.variants, self.recipe, self.settings = experiments, variants, recipe, settings
 
     def run(self) -> None:
         try:
-            scans, runs = self.prepare()
+            runs = self.prepare()
         except (ValueError, FileNotFoundError) as error:
             raise SystemExit(f"comparing: {error}") from None
-        chosen = {key: run for key, run in runs.items() if key[0] in self.networks}
-        failures = []
-        for number, ((name, loss), run) in enumerate(chosen.items(), start=1):
-            logger.info("%d of %d: %s, %s loss, %d slices", number, len(chosen), name, loss, run.slices)
+        todo = [run for run in runs if self.networks is None or run.key.network in self.networks]
+        done, failures = self.complete(runs), {}
+        for number, run in enumerate(todo, start=1):
+            if run.key in done:
+                continue
+            logger.info("%d of %d: %s, fold %d, seed %d", number, len(todo), *run.key)
             try:
-                if not run.train():
-                    logger.info("%s was interrupted; the same command resumes it", name)
+                if not run.run():
+                    logger.info("%s was interrupted; the same command resumes it", run.key.network)
                     return
-                run.evaluate()
             except Exception as error:  # the other networks go on
-                logger.exception("%s failed", name)
-                failures.append(f"{name} ({run.fail(error)})")
+                logger.exception("%s failed", run.key.network)
+                failures[run.key.network] = run.fail(error)
             gc.collect()  # a workflow has reference cycles: free its memory before the next one
-        self.write(scans, runs)
+            done = self.complete(runs)
+        self.write(runs)
         if failures:
-            raise SystemExit(f"comparing: failed: {'; '.join(failures)}. Tables and figures hold the others.")
+            said = "; ".join(f"{name} ({text})" for name, text in failures.items())
+            raise SystemExit(f"comparing: failed: {said}. Tables and figures hold the others.")
 
-    def prepare(self) -> tuple[dict[str, list[dict[str, str]]], dict[tuple[str, str], Run]]:
-        """The scans and all runs by (network, loss), checked."""
-        names = [*NETWORKS, *self.readings]
-        unknown = [name for name in self.networks if name not in names]
+    def keys(self) -> list[Key]:
+        """All runs of `experiments`, each once, in order."""
+        found = [
+            Key(name, fold, seed)
+            for part in self.experiments
+            for seed in part.get("seeds", [0])
+            for fold in part.get("folds", range(self.folds))
+            for name in part["networks"]
+        ]
+        return list(dict.fromkeys(found))
+
+    def prepare(self) -> list[Run]:
+        """All runs, checked."""
+        keys = self.keys()
+        names = list(dict.fromkeys(key.network for key in keys))
+        unknown = [name for name in names if name not in NETWORKS and name not in self.variants]
+        unknown += [name for name in self.networks or () if name not in names]
         if unknown:
             raise ValueError(f"no network is named {', '.join(unknown)}: there are {', '.join(names)}.")
-        scans = training_scans(self.dataset_dir, seed=self.seed)
-        if not scans.get(self.split):
-            raise ValueError(
-                f"the data have no part {self.split!r}: there are {', '.join(k for k in scans if scans[k])}."
-            )
-        pairs = [(name, self.main) for name in names]
-        pairs += [(LOSS_NETWORK, loss) for loss in self.losses if loss != self.main]
-        runs = {(name, loss): self.plan(name, loss, scans) for name, loss in pairs}
-        for run in runs.values():
+        splits = {fold: self.split(fold) for fold in {key.fold for key in keys}}
+        runs = [self.plan(key, splits[key.fold]) for key in keys]
+        for run in runs:
             run.check()
-        return scans, runs
+        return runs
 
-    def plan(self, name: str, loss: str, scans: Mapping[str, list[dict[str, str]]]) -> Run:
-        if name in self.readings:
-            twin, full = name, inspect.signature(RAVNet).parameters["width"].default
-            network = {"_target_": "scripts.networks.RAVNet", "width": int(full * self.scale), **self.readings[name]}
-        else:  # networks of one structure are trained once
-            twin = next(other for other in NETWORKS if NETWORKS[other] is NETWORKS[name])
-            network = {"_target_": "scripts.paper.rivals.build", "name": twin, "scale": self.scale}
+    def split(self, fold: int) -> dict[str, list[str]]:
+        try:
+            parts = training_scans(self.dataset_dir, fold=fold, folds=self.folds)
+        except DataError as error:
+            raise ValueError(str(error)) from None
+        return {part: [scan_name(item["image"]) for item in items] for part, items in parts.items()}
+
+    def plan(self, key: Key, scans: Mapping[str, list[str]]) -> Run:
+        variant = self.variants.get(key.network, {})
+        name = variant.get("of", key.network)
+        # networks of one structure are trained once
+        twin = next(other for other in NETWORKS if NETWORKS[other] is NETWORKS[name])
+        network = {"name": name, "scale": self.scale, "prior": self.prior, **variant.get("network", {})}
         overrides = {
             **self.settings,
+            **variant.get("settings", {}),
             "bundle_root": str(self.bundle_root),
             "dataset_dir": str(self.dataset_dir),
             "cache_dir": str(self.output_dir / "cache"),
-            "seed": self.seed,
-            "network_def": {**network, "_requires_": "@code_path"},
-            "loss": self.config(self.losses[loss])["loss"],
+            "seed": key.seed,
+            "datasplit#seed": 0,
+            "datasplit#fold": key.fold,
+            "datasplit#folds": self.folds,
+            "network_def": {
+                "_target_": "scripts.paper.rivals.build",
+                "_requires_": "@code_path",
+                **network,
+                "name": twin,
+            },
         }
-        shared = {**self.config("train"), **self.settings}
-        epochs = max(1, self.budget // shared["slices_per_epoch"])
-        interval = max(1, epochs // self.validations)
+        interval = self.settings["val_interval"]
+        epochs = max(1, variant.get("budget", self.budget) // self.settings["slices_per_epoch"])
+        interval = min(interval, epochs)
         epochs -= epochs % interval  # the last epoch is validated too
-        warmup = min(shared["lr_scheduler"]["warmup_steps"], epochs // 10)
-        overrides |= {"max_epochs": epochs, "val_interval": interval, "lr_scheduler#warmup_steps": warmup}
-        own, twins = (self.output_dir / "runs" / str(part).replace(" ", "_") / loss for part in (name, twin))
+        overrides |= {"max_epochs": epochs, "val_interval": interval, "lr_scheduler#warmup_steps": max(1, epochs // 25)}
         refinement = REFINEMENTS[name](keys="pred", image_key="image") if name in REFINEMENTS else None
-        names = {part: [scan_name(item["image"]) for item in items] for part, items in scans.items()}
-        return Run(own, twins, self.bundle_root, overrides, names, self.split, refinement)
+        return Run(
+            key,
+            self.output_dir / "runs",
+            key if key.network in self.variants else Key(twin, key.fold, key.seed),
+            self.bundle_root,
+            variant.get("recipe", self.recipe),
+            overrides,
+            scans,
+            refinement,
+        )
 
-    def config(self, name: str) -> dict[str, Any]:
-        return json.loads((self.bundle_root / "configs" / f"{name}.json").read_text())
+    def complete(self, runs: Sequence[Run]) -> dict[Key, dict[str, Any]]:
+        """The complete runs' rows, from their folders and from runs.csv."""
+        rows = {key_of(row): row for row in read(self.output_dir / "runs.csv")}
+        return rows | {run.key: plain_row(row) for run in runs if (row := run.row())}
 
-    def command(self) -> str:
-        """The command that repeats the whole comparison."""
-        keys = ("budget", "scale", "split", "seed", "validations", "settings")
-        words = [f'--{key} "{getattr(self, key)}"' for key in keys]
-        start = "python -m monai.bundle run comparing --config_file configs/compare.json"
-        return " ".join([start, "--dataset_dir DATA --output_dir OUT", *words])
+    def cases(self, runs: Sequence[Run]) -> list[dict[str, str]]:
+        """All complete runs' rows by scan, from their folders and from cases.csv."""
+        fresh = {run.key: run.cases() for run in runs if run.row()}
+        kept = [row for row in read(self.output_dir / "cases.csv") if key_of(row) not in fresh]
+        return kept + [row for rows in fresh.values() for row in rows]
 
-    def write(self, scans: Mapping[str, list[dict[str, str]]], runs: Mapping[tuple[str, str], Run]) -> None:
-        """Writes tables and figures of the complete runs; the tables give the status of the others."""
-        tables.write(self.output_dir, runs, list(self.losses), self.command())
-        trained = {name: run for (name, loss), run in runs.items() if loss == self.main and run.record()}
-        curves = {name: read_curves(run) for name, run in trained.items() if run.training == run.folder}
-        masks = {name: run.masks for (name, loss), run in runs.items() if loss == self.main and run.summary()}
-        level, width = (next(iter(runs.values())).settings["train"][f"window_{part}"] for part in ("level", "width"))
-        figures.write(self.output_dir, scans[self.split], masks, curves, (level - width / 2, level + width / 2))
+    def write(self, runs: Sequence[Run]) -> None:
+        """Writes runs.csv, cases.csv, tables and figures of the complete runs."""
+        from . import figures, tables
+
+        order = {run.key: number for number, run in enumerate(runs)}
+        rows = sorted(self.complete(runs).values(), key=lambda row: order.get(key_of(row), len(order)))
+        cases = sorted(self.cases(runs), key=lambda row: (order.get(key_of(row), len(order)), row["name"]))
+        failures = {run.key.network: text for run in runs if (text := run.failure())}
+        texts = {"runs.csv": csv_text(rows), "cases.csv": csv_text(cases)}
+        texts["tables.md"] = tables.markdown(rows, cases, self.variants, failures)
+        for name, text in texts.items():
+            with atomic(self.output_dir / name) as file:
+                file.write(text.encode())
+        figures.write(self.output_dir, rows, cases, list(self.shown(runs)))
         logger.info("wrote tables and figures into %s", self.output_dir)
+
+    def shown(self, runs: Sequence[Run]) -> Iterator[tuple[str, Path]]:
+        """Networks of the first fold whose masks are there, with the masks' folders."""
+        for run in runs:
+            if run.key.network in NETWORKS and (run.key.fold, run.key.seed) == (0, 0) and run.row():
+                yield run.key.network, run.masks
+
+
+def read(path: Path) -> list[dict[str, str]]:
+    if not path.exists():
+        return []
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def key_of(row: Mapping[str, Any]) -> Key:
+    return Key(row["network"], int(row["fold"]), int(row["seed"]))
+
+
+def plain_row(row: Mapping[str, Any]) -> dict[str, str]:
+    """As read back from CSV; the validations are separated by spaces."""
+    return {name: " ".join(map(str, v)) if isinstance(v, list) else str(v) for name, v in row.items()}

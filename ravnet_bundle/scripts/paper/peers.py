@@ -33,21 +33,23 @@ class UNetPlusPlus(nn.Module):
 
 
 class NNUNet(nn.Module):
-    """The network that nnU-Net plans for slices of 512 x 512: eight levels of w to 16w filters; w is 32 there.
+    """The network that nnU-Net plans: levels of w to 16w filters, w is 32; eight for 512 x 512, six for 128 x 128.
 
-    It halves the size seven times, and its instance normalisation needs more than one pixel at the bottom. So images
-    are zero-padded on the right and below to a multiple of 128, at least 256, and the logits are cropped.
+    It halves the size at each level but the first, and its instance normalisation needs more than one pixel at the
+    bottom. So images are zero-padded on the right and below to a multiple of that, at least twice it, and the logits
+    are cropped.
     """
 
-    def __init__(self, in_channels: int = 1, out_channels: int = 1, width: int = 32):
+    def __init__(self, in_channels: int = 1, out_channels: int = 1, width: int = 32, levels: int = 8):
         super().__init__()
-        filters = [width * min(2**k, 16) for k in range(8)]
-        strides = (1,) + (2,) * 7
-        self.net = DynUNet(2, in_channels, out_channels, (3,) * 8, strides, strides[1:], filters)
+        filters = [width * min(2**k, 16) for k in range(levels)]
+        strides = (1,) + (2,) * (levels - 1)
+        self.net = DynUNet(2, in_channels, out_channels, (3,) * levels, strides, strides[1:], filters)
+        self.unit = 2 ** (levels - 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         h, w = x.shape[2], x.shape[3]
-        padded = F.pad(x, (0, max(-w % 128, 256 - w), 0, max(-h % 128, 256 - h)))
+        padded = F.pad(x, (0, max(-w % self.unit, 2 * self.unit - w), 0, max(-h % self.unit, 2 * self.unit - h)))
         return self.net(padded)[:, :, :h, :w]
 
 

@@ -8,8 +8,10 @@ structure. MONAI's keep MONAI's initialisation.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import torch.nn as nn
 
@@ -59,7 +61,9 @@ REFINEMENTS: dict[str, Callable[..., LevelSetd]] = {"ULSM-Net": LevelSetd}
 """Name in tables -> transform of the mask that belongs to the method."""
 
 
-def build(name: str, scale: float = 1.0, in_channels: int = 1, out_channels: int = 1) -> nn.Module:
+def build(
+    name: str, scale: float = 1.0, in_channels: int = 1, out_channels: int = 1, prior: float | None = None, **more: Any
+) -> nn.Module:
     """A network of `NETWORKS`, with `scale` times the filters of its paper.
 
     Args:
@@ -67,6 +71,8 @@ def build(name: str, scale: float = 1.0, in_channels: int = 1, out_channels: int
         scale: of the width; 1 is the paper's size, 0.5 is about a quarter of the parameters.
         in_channels: channels of the input.
         out_channels: channels of the output.
+        prior: the share of pixels that are liver, with which the last layer's bias starts; `None`: as the network has it.
+        more: arguments of this network alone.
 
     Raises:
         ValueError: an unknown network, or a scale that does not give a valid width.
@@ -77,4 +83,9 @@ def build(name: str, scale: float = 1.0, in_channels: int = 1, out_channels: int
     width = full * scale
     if width < 1 or width != int(width):
         raise ValueError(f"scale must leave {name} a whole number of its {full} filters, got {scale}: {width:g}.")
-    return NETWORKS[name](in_channels=in_channels, out_channels=out_channels, width=int(width))
+    network = NETWORKS[name](in_channels=in_channels, out_channels=out_channels, width=int(width), **more)
+    if prior is not None:
+        convolutions = (module for module in network.modules() if isinstance(module, nn.Conv2d))
+        *_, bias = (one.bias for one in convolutions if one.bias is not None and one.out_channels == out_channels)
+        nn.init.constant_(bias, math.log(prior / (1 - prior)))
+    return network

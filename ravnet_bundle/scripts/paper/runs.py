@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import logging
 import platform
 import subprocess
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
@@ -20,52 +22,69 @@ logger = logging.getLogger(__name__)
 # Keys that may differ between two machines of one comparison: they do not change the result.
 PLACES = ("bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "device", "cache_dir", "save_interval")
 
+# What is compared is the network: every slice, the largest component, the scan's own grid; no other step of the product.
+STEPS = [
+    {"_target_": "Activationsd", "keys": "pred", "sigmoid": True},
+    {"_target_": "scripts.inference.transforms.LargestComponentd", "_requires_": "@code_path", "keys": "pred"},
+    {"_target_": "scripts.grid.FromGridd", "_requires_": "@code_path", "keys": "pred"},
+]
 
-# Every network sees every slice; the shipped network's first pass, which saves time, is not compared.
-EVALUATION = {"validate#inferer": "@train#inferer"}
+
+class Key(NamedTuple):
+    """What names a run."""
+
+    network: str
+    fold: int
+    seed: int
+
+    def folder(self) -> Path:
+        return Path(self.network.replace(" ", "_"), f"fold_{self.fold}", f"seed_{self.seed}")
 
 
 class Run:
-    """One network's folder: settings.json, the training's files, record.json when it has ended, a folder per split.
+    """One network's folder: settings.json, the training's files, record.json when it has ended, `test/`, run.json.
 
     Each step writes a file when it is done, so that a run resumes after any kill.
 
     Args:
-        folder: of this run's results.
-        training: folder of its training; runs may share it.
+        key: of the run.
+        folder: of all runs.
+        training: key of the run whose training it shares, or its own.
         bundle_root: folder with `configs/`.
-        overrides: id -> raw value, over train.json, for `ConfigParser`.
+        recipe: configs that are laid over train.json.
+        overrides: id -> raw value, over these.
         scans: part of the data -> names of its scans.
-        split: the part to evaluate.
         refinement: a transform of the mask `pred` on the network's grid, before it goes back to the scan's.
     """
 
     def __init__(
         self,
+        key: Key,
         folder: Path,
-        training: Path,
+        training: Key,
         bundle_root: Path,
+        recipe: Sequence[str],
         overrides: Mapping[str, Any],
         scans: Mapping[str, list[str]],
-        split: str,
         refinement: Callable | None = None,
     ):
-        self.folder, self.training, self.bundle_root = folder, training, bundle_root
-        self.results, self.split, self.refinement = folder / split, split, refinement
+        self.key, self.bundle_root, self.refinement = key, bundle_root, refinement
+        self.folder, self.training = folder / key.folder(), folder / training.folder()
+        self.results = self.folder / "test"
         self.masks = self.results / "masks"
-        self.overrides = dict(overrides)
-        parser = ConfigParser(load(self._config("train")))
+        self.overrides, self.files = (
+            dict(overrides),
+            [bundle_root / "configs" / f"{n}.json" for n in ("train", *recipe)],
+        )
+        parser = ConfigParser(ConfigParser.load_config_files(self.files))
         parser.update(self.overrides)
         train = {key: value for key, value in parser.config.items() if key not in PLACES}
         self.settings = plain({"train": train, "scans": scans})
         self.epochs = parser["max_epochs"]
         self.slices = self.epochs * parser["slices_per_epoch"]
 
-    def _config(self, name: str) -> Path:
-        return self.bundle_root / "configs" / f"{name}.json"
-
     def _workflow(self, *configs: str, **more: Any) -> ConfigWorkflow:
-        files = [str(self._config(name)) for name in configs]
+        files = [str(path) for path in (*self.files, *(self.bundle_root / "configs" / f"{n}.json" for n in configs))]
         settings = {**self.overrides, "ckpt_dir": str(self.training / "models"), **more}
         return ConfigWorkflow(files, workflow_type="train", logging_file=False, **settings)
 
@@ -79,49 +98,55 @@ class Run:
                 "name another output_dir, or delete that folder."
             )
 
-    def record(self) -> dict[str, Any] | None:
-        """Facts about the ended training: parameters, epochs, slices, seed, commit, hardware."""
-        return load(self.training / "record.json")
+    def run(self) -> bool:
+        """Trains, evaluates, and writes run.json and cases.csv; false if SIGTERM ended the training early."""
+        if not self.train():
+            return False
+        if not (self.results / "summary.json").exists():
+            self.evaluate()
+        save({**self.key._asdict(), **load(self.training / "record.json")}, self.folder / "run.json")
+        return True
 
     def train(self) -> bool:
         """Trains or resumes; false if SIGTERM ended it early."""
         self.check()
         (self.folder / "failed.json").unlink(missing_ok=True)
-        state = self.training / "resume.pt"
-        if self.record() is None:
+        state, record = self.training / "resume.pt", self.training / "record.json"
+        if not record.exists():
             save(self.settings, self.training / "settings.json")
-            flow = self._workflow("train", output_dir=str(self.training))
+            flow = self._workflow(output_dir=str(self.training))
             flow.initialize()
             flow.run()
             if not state.exists() or torch.load(state, weights_only=True, mmap=True)["epoch"] < self.epochs:
                 return False
             network = flow.parser.get_parsed_content("network")
+            size = flow.parser["patch_size"]
             save(
                 {
-                    "parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),
-                    "epochs": self.epochs,
                     "slices": self.slices,
-                    "seed": self.settings["train"]["seed"],
+                    "parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),
+                    **times(network, flow.parser.get_parsed_content("loss"), size, flow.parser["batch_size"]),
+                    "validation": validations(self.training),
                     "commit": commit(self.bundle_root),
                     "hardware": hardware(),
                 },
-                self.training / "record.json",
+                record,
             )
         state.unlink(missing_ok=True)  # four times the weights, and no longer needed
         return True
 
-    def summary(self) -> dict[str, Any] | None:
-        """The evaluation's `summary.json`, if it was made with the current evaluate.json."""
-        same = load(self.results / "settings.json") == self._evaluation()
-        return load(self.results / "summary.json") if same else None
-
     def evaluate(self) -> None:
-        """Writes the files of `CaseTables` and the masks of the split's scans, unless they exist."""
-        if self.summary() is not None:
-            return
-        (self.results / "summary.json").unlink(missing_ok=True)  # of other settings
-        save(self._evaluation(), self.results / "settings.json")
-        flow = self._workflow("train", "evaluate", split=self.split, output_dir=str(self.results), **EVALUATION)
+        """Writes the files of `CaseTables` and the masks of the test part's scans."""
+        steps = [f"@network_steps#{i}" for i in range(len(STEPS) - 1)] + [
+            "*@refinement",
+            f"@network_steps#{len(STEPS) - 1}",
+        ]
+        flow = self._workflow(
+            "evaluate",
+            output_dir=str(self.results),
+            **{"validate#inferer": "@train#inferer", "mask_steps": f"$[{', '.join(steps)}, @saving]"},
+        )
+        flow.parser["network_steps"] = STEPS
         flow.parser["refinement"] = [self.refinement] if self.refinement else []
         flow.parser["saving"] = {
             "_target_": "SaveImaged",
@@ -133,17 +158,21 @@ class Run:
             "resample": False,
             "print_log": False,
         }
-        steps = "$[*@mask_steps[:-1], *@refinement, @mask_steps[-1], @saving]"  # @mask_steps[-1]: to the scan's grid
-        flow.parser["validate#postprocessing#transforms"] = steps
         flow.initialize()
         flow.run()
 
-    def _evaluation(self) -> dict[str, Any]:
-        return {
-            "evaluate": load(self._config("evaluate")) | EVALUATION,
-            "inference": load(self._config("inference")),
-            "refinement": self.refinement and type(self.refinement).__name__,
-        }
+    def row(self) -> dict[str, Any] | None:
+        """Facts about a complete run: `Key`, slices, parameters, times, validation Dice, commit, hardware."""
+        return load(self.folder / "run.json")
+
+    def cases(self) -> list[dict[str, str]]:
+        """A row per scan of a complete run: `Key`, and the figures of lits.csv and paper.csv."""
+        tables = []
+        for name in ("lits.csv", "paper.csv"):
+            with open(self.results / name, newline="") as file:
+                tables.append({row["name"]: row for row in csv.DictReader(file)})
+        key = {name: str(value) for name, value in self.key._asdict().items()}
+        return [{**key, **row, **tables[1][name]} for name, row in tables[0].items()]
 
     def fail(self, error: Exception) -> str:
         """Saves and returns one line about this run's failure."""
@@ -154,14 +183,42 @@ class Run:
         save(text, self.folder / "failed.json")
         return text
 
-    def status(self) -> str:
-        """The status for the tables; empty if the run is complete."""
-        if self.summary() is not None:
-            return ""
-        failure = load(self.folder / "failed.json")
-        if failure:
-            return f"failed: {failure}"
-        return "trained, not evaluated" if self.record() else "begun" if self.training.exists() else "not run"
+    def failure(self) -> str | None:
+        return load(self.folder / "failed.json")
+
+
+def times(network: torch.nn.Module, loss: Callable, size: Sequence[int], batch: int) -> dict[str, float]:
+    """Milliseconds per slice of `size`, the shortest of five batches: of a training step and of a forward pass."""
+    parameter = next(network.parameters())
+    x = torch.rand(batch, 1, *size, device=parameter.device).to(memory_format=torch.channels_last)
+
+    def shortest(step: Callable[[], Any]) -> float:
+        taken = []
+        for _ in range(6):
+            start = time.perf_counter()
+            step()
+            if x.is_cuda:
+                torch.cuda.synchronize()
+            taken.append(time.perf_counter() - start)
+        return round(1000 * min(taken[1:]) / batch, 3)
+
+    def forward() -> torch.Tensor:
+        with torch.autocast(x.device.type, torch.bfloat16):
+            return network(x)
+
+    step = shortest(lambda: loss(forward().float(), (x > 0.5).float()).backward())
+    with torch.inference_mode():
+        return {"step_ms": step, "forward_ms": shortest(forward)}
+
+
+def validations(folder: Path) -> list[float]:
+    """The validation's Dice, in order, from the TensorBoard files that train.json writes."""
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    logging.getLogger("tensorboard").setLevel(logging.WARNING)  # it logs each file
+    log = EventAccumulator(str(folder), size_guidance={"scalars": 0}).Reload()  # 0: all
+    found = {event.step: round(event.value, 4) for event in log.Scalars("val_dice")}  # a repeated step counts once
+    return [found[step] for step in sorted(found)]
 
 
 def plain(content: Any) -> Any:

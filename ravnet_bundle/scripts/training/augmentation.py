@@ -44,18 +44,20 @@ def deform(
     labels: torch.Tensor,
     size: tuple[int, int],
     draw: Draw,
+    pixels: float = 1.0,
     degrees: float = 15,
     scale: tuple[float, float] = (0.7, 1.43),
     stretch: float = 1.25,
     shift: float = 24,
     elastic: float = 4,
-    spacing: int = 40,
+    spacing: float = 40,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Takes a patch of `size` pixels, rotated, scaled along each axis, shifted and elastically deformed.
 
     It is never mirrored: the liver lies on the right.
 
     Args:
+        pixels: by which `shift`, `elastic` and `spacing` are multiplied.
         degrees: greatest rotation, either way.
         scale: least and greatest magnification.
         stretch: greatest ratio of the two axes' scales.
@@ -64,6 +66,7 @@ def deform(
         spacing: of the grid's points, pixels.
     """
     b = len(images)
+    shift, elastic, spacing = shift * pixels, elastic * pixels, spacing * pixels
     angle = draw.uniform(-1, 1, b) * math.radians(degrees)
     zoom = -draw.uniform(math.log(scale[0]), math.log(scale[1]), b, 1)
     aspect = draw.uniform(-0.5, 0.5, b, 1) * math.log(stretch)
@@ -71,7 +74,7 @@ def deform(
     cos, sin = torch.cos(angle), torch.sin(angle)
     y, x = (torch.arange(n, device=images.device) - (n - 1) / 2 for n in size)
     u, v = (axis * plane(zoom[:, k]) for k, axis in enumerate((x[None, :], y[:, None])))
-    knots = [torch.arange(-1, n // spacing + 2, device=images.device) * spacing - (n - 1) / 2 for n in size]
+    knots = [torch.arange(-1, int(n / spacing) + 2, device=images.device) * spacing - (n - 1) / 2 for n in size]
     bends = draw.normal(b, 2, len(knots[0]), len(knots[1])) * spread(draw.uniform(0, elastic, b))
     width = torch.full((), 0.5 * spacing, device=images.device)
     bends = bell(y, knots[0], width) @ bends @ bell(x, knots[1], width).mT
@@ -169,10 +172,12 @@ class Augmentation:
 
     Args:
         size: of the output patch, pixels; `None`: as the input.
+        pixel_size: mm; shifts, bends and ellipses keep their size in mm, textures theirs in pixels. Up to 0: 1.75.
         liver, beside, ...: each step's probability for a slice. `deform` is always done.
     """
 
     size: Sequence[int] | None = None
+    pixel_size: float = 1.75
     liver: float = 0.5  # the whole liver darker or brighter
     beside: float = 0.5  # masses and fluid
     within: float = 0.25  # lesions
@@ -188,18 +193,27 @@ class Augmentation:
     thicker: float = 0.2  # slices
     cut: float = 0.1  # a smaller field of view
 
+    @property
+    def pixels(self) -> float:
+        """Pixels here for one of 1.75 mm, in which the ranges are given."""
+        return 1.75 / self.pixel_size if self.pixel_size > 0 else 1.0
+
     def steps(self, draw: Draw) -> tuple[tuple[float, Callable[..., torch.Tensor]], ...]:
         """Probabilities and functions of images and labels that return images."""
+
+        def masses(x: torch.Tensor, y: torch.Tensor, number: int, radius: tuple[float, float], *how: Any):
+            return ellipses(x, y, draw, number, (radius[0] * self.pixels, radius[1] * self.pixels), *how)
+
         return (
             (self.liver, lambda x, y: shift_liver(x, y, draw)),
-            (self.beside, lambda x, y: ellipses(x, y, draw, 3, (4, 40), (0, 1.4), (0.6, 1), True)),
-            (self.within, lambda x, y: ellipses(x, y, draw, 3, (2, 20), (0, 0.7), (0.6, 1), False)),
-            (self.organs, lambda x, y: ellipses(x, y, draw, 3, (10, 45), (0.1, 0.7), (0.8, 1), True)),
+            (self.beside, lambda x, y: masses(x, y, 3, (4, 40), (0, 1.4), (0.6, 1), True)),
+            (self.within, lambda x, y: masses(x, y, 3, (2, 20), (0, 0.7), (0.6, 1), False)),
+            (self.organs, lambda x, y: masses(x, y, 3, (10, 45), (0.1, 0.7), (0.8, 1), True)),
             (self.curve, lambda x, y: curve(x, draw)),
             (self.gamma, lambda x, y: gamma(x, draw)),
             (self.contrast, lambda x, y: contrast(x, draw)),
             (self.network, lambda x, y: shallow_network(x, draw)),
-            (self.agent, lambda x, y: ellipses(x, y, draw, 4, (4, 50), (0.9, 1.4), (0.9, 1), True)),
+            (self.agent, lambda x, y: masses(x, y, 4, (4, 50), (0.9, 1.4), (0.9, 1), True)),
             (self.filtered, lambda x, y: filtered(x, draw)),
             (self.noise, lambda x, y: noise(x, draw)),
             (self.streaks, lambda x, y: streaks(x, draw)),
@@ -215,7 +229,7 @@ class Augmentation:
         generator on the CPU (`None`: PyTorch's own), so the same state gives the same batch.
         """
         draw = Draw(images.device, generator)
-        images, labels = deform(images, labels, tuple(self.size or images.shape[2:]), draw)
+        images, labels = deform(images, labels, tuple(self.size or images.shape[2:]), draw, self.pixels)
         images = open_window(images)
         for probability, step in self.steps(draw):
             chosen = draw.chosen(len(images), probability)

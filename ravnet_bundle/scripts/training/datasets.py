@@ -13,7 +13,12 @@ from ..files import IMAGES, DataError, Missing, scan_name
 
 
 def training_scans(
-    dataset_dir: str, seed: int = 0, test_share: float = 0.2, validation_share: float = 0.2
+    dataset_dir: str,
+    seed: int = 0,
+    test_share: float = 0.2,
+    validation_share: float = 0.2,
+    fold: int | None = None,
+    folds: int = 5,
 ) -> dict[str, list[dict[str, str]]]:
     """The labelled scans of a folder, as `{"training": [...], "validation": [...], "test": [...]}`.
 
@@ -26,18 +31,22 @@ def training_scans(
     A split in `dataset.json` ("validation", "test" with labels) is kept. Missing parts are drawn from the training
     part, seeded and by patient: 20 % for test, as in the paper, and 20 % of the rest for validation.
 
+    With `fold`, for a cross-validation, all labelled scans are split anew: each patient is in the test part of one fold.
+
     Args:
         dataset_dir: the folder.
         seed: of the split.
         test_share: part of all, 0 to 1.
         validation_share: part of the rest, 0 to 1.
+        fold: 0 to `folds` - 1; `None`: no cross-validation.
+        folds: their number.
 
     Returns:
         items `{"image": path, "label": path, "patient": name}`; patient as listed, else LiTS's, else the file's name.
 
     Raises:
         DataError: the folder, labelled scans or a listed file are missing; no scan is left for validation; a patient is
-            in two parts.
+            in two parts; no such fold.
     """
     folder = Path(dataset_dir)
     if not folder.is_dir():
@@ -48,6 +57,8 @@ def training_scans(
             f"no labelled scans in {folder}: expected dataset.json (Decathlon), volume-N.nii with segmentation-N.nii "
             "(LiTS), or imagesTr/ with labelsTr/."
         )
+    if fold is not None:
+        found = _fold([item for items in found.values() for item in items], fold, folds, seed)
     for part, share in (("test", test_share), ("validation", validation_share)):
         if not found.get(part):
             found[part], found["training"] = _draw(found["training"], share, seed)
@@ -59,10 +70,12 @@ def training_scans(
     return found
 
 
-def datasplit(dataset_dir: str, seed: int = 0) -> Mapping[str, Sequence[dict[str, str]]]:
+def datasplit(
+    dataset_dir: str, seed: int = 0, fold: int | None = None, folds: int = 5
+) -> Mapping[str, Sequence[dict[str, str]]]:
     """`training_scans` for a config: an error is raised only when a part is read."""
     try:
-        return training_scans(dataset_dir, seed)
+        return training_scans(dataset_dir, seed, fold=fold, folds=folds)
     except DataError as error:
         return dict.fromkeys(("training", "validation", "test"), Missing(error))
 
@@ -156,5 +169,18 @@ def _draw(items: Sequence[dict], share: float, seed: int) -> tuple[list[dict], l
     patients = sorted({item["patient"] for item in items})
     if len(patients) < 2:
         return [], list(items)
-    drawn = np.random.default_rng(seed).permutation(patients)[: max(1, round(share * len(patients)))]
-    return [i for i in items if i["patient"] in drawn], [i for i in items if i["patient"] not in drawn]
+    return _apart(items, np.random.default_rng(seed).permutation(patients)[: max(1, round(share * len(patients)))])
+
+
+def _fold(items: Sequence[dict], fold: int, folds: int, seed: int) -> dict[str, list[dict]]:
+    """The test part of a fold, and the rest as "training"."""
+    patients = sorted({item["patient"] for item in items})
+    if not 2 <= folds <= len(patients) or fold not in range(folds):
+        raise DataError(f"no fold {fold} of {folds}: folds count from 0, and {len(patients)} patients give 2 or more.")
+    test, training = _apart(items, np.random.default_rng(seed).permutation(patients)[fold::folds])
+    return {"training": training, "test": test}
+
+
+def _apart(items: Sequence[dict], patients: Sequence[str]) -> tuple[list[dict], list[dict]]:
+    """The scans of these patients, and the others."""
+    return [i for i in items if i["patient"] in patients], [i for i in items if i["patient"] not in patients]
