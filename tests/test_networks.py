@@ -14,6 +14,7 @@ OPTIONS = {
     "inverse": {"affinity": "inverse"},
     "scaled": {"affinity": "scaled"},
     "attention at skips": {"attention_at": "skips"},
+    "no attention": {"attention_at": "none"},
     "jumps in pairs": {"jumps": "pairs"},
     "half LSTM": {"lstm_ratio": 0.5},
     "skip first": {"skip_first": True},
@@ -32,7 +33,8 @@ def reference(x, p, affinity="softmax", attention_at="bottom", jumps="all", skip
         skips.append(channel_attention(x, p, f"skips.{level - 1}.", affinity) if attend else x)
         b, c, height, width = x.shape
         x = x.reshape(b, c, height // 2, 2, width // 2, 2).amax(dim=(3, 5))
-    x = channel_attention(cofres(x, p, "bottom.", jumps), p, "attention.", affinity)
+    x = cofres(x, p, "bottom.", jumps)
+    x = x if attention_at == "none" else channel_attention(x, p, "attention.", affinity)
     for level in range(4, 0, -1):
         x = attention_recovery(x, skips[level - 1], p, f"recover{level}.", skip_first)
     return conv(x, p["head.weight"], p["head.bias"])
@@ -56,6 +58,7 @@ def test_the_whole_network_equals_the_reference(options, gradients):
         ({"affinity": "inverse"}, 29_940_610),
         ({"affinity": "scaled"}, 29_940_611),
         ({"attention_at": "skips"}, 29_940_614),
+        ({"attention_at": "none"}, 29_940_609),
     ],
 )
 def test_parameters_are_counted_exactly(arguments, parameters):
@@ -158,7 +161,7 @@ def test_a_size_that_does_not_divide_is_refused_with_the_cure(size):
     [
         ({"width": 6}, "multiple of 4, got 6"),
         ({"width": 0}, "multiple of 4, got 0"),
-        ({"attention_at": "head"}, '"bottom" or "skips", got \'head\''),
+        ({"attention_at": "head"}, '"skips" or "none", got \'head\''),
         ({"affinity": "cosine"}, "affinity must be .* got 'cosine'"),
         ({"jumps": "some"}, "jumps must be .* got 'some'"),
         ({"lstm_ratio": 0.0}, "lstm_ratio .* got 0.0"),

@@ -15,19 +15,19 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 import scripts.training.handlers
 from scripts.inference.axial import AxialInferer
 from scripts.networks import RAVNet
-from scripts.paper.published import LOSS_NETWORK, LOSSES, PANELS, TABLES, Published
+from scripts.paper.published import PUBLISHED
 from scripts.paper.rivals import NETWORKS
-from scripts.paper.tables import impossible
 from scripts.phantom import make_decathlon
 
 BUNDLE = Path(__file__).parents[2] / "ravnet_bundle"
 CONFIG = str(BUNDLE / "configs" / "compare.json")
-READING = "RA V-Net, half the LSTM"
-CHOSEN = ["SA-UNet", "ULSM-Net", "RA V-Net", READING]
+VARIANT = "RA V-Net, half the LSTM"
+CHOSEN = ["SA-UNet", "ULSM-Net", "RA V-Net", VARIANT]
 EPOCHS = 6
 SMALL = {
     "pixel_size": 6,
@@ -36,10 +36,14 @@ SMALL = {
     "learning_rate": 0.01,
     "num_workers": 0,
     "save_interval": 1,
+    "slices_per_epoch": 16,
+    "batch_size": 8,
+    "val_interval": 2,
 }
-SMALL |= {"slices_per_epoch": 16, "batch_size": 8}
-TINY = {"scale": 0.125, "budget": 100, "validations": 3, "settings": SMALL}
-FIGURES = [f"figure_{number}.png" for number in (2, 7, 8, 9, 10, 11, 12)]
+FOLDS = [{"networks": ["RA V-Net"], "folds": [0, 1]}, {"networks": [*CHOSEN, "U-Net++", "CS2-Net"], "folds": [0]}]
+TINY = {"scale": 0.125, "budget": 100, "folds": 2, "experiments": FOLDS, "settings": SMALL}
+TABLES = ["runs.csv", "cases.csv", "tables.md"]
+FIGURES = ["scans.png", "time.png", "training.png", "contours.png"]
 
 
 @pytest.fixture(scope="module")
@@ -85,110 +89,109 @@ def rows(path: Path, **wanted: str) -> list[dict[str, str]]:
         return [row for row in csv.DictReader(file) if wanted.items() <= row.items()]
 
 
-def value(output: Path, **wanted: str) -> float:
-    (row,) = rows(output / "tables.csv", **wanted)
-    return float(row["value"] or "nan")  # a network that found nothing has no distances
+def run_folder(output: Path, network: str, fold: int = 0) -> Path:
+    return output / "runs" / network.replace(" ", "_") / f"fold_{fold}" / "seed_0"
 
 
-def run_folder(output: Path, network: str, loss: str = "Dice") -> Path:
-    return output / "runs" / network.replace(" ", "_") / loss
+def table_row(output: Path, name: str, title: str) -> list[str]:
+    text = (output / "tables.md").read_text().split(f"## {title}")[1].split("##")[0]
+    line = next(line for line in text.splitlines() if line.startswith(f"| {name} |"))
+    return [cell.strip() for cell in line.split("|")[2:-1]]
 
 
-@pytest.mark.parametrize("network, loss", [("SA-UNet", "Dice"), ("ULSM-Net", "Dice"), ("RA V-Net", "BCE")])
-def test_the_tables_hold_the_figures_of_the_cases(network, loss, whole):
-    output, results = whole[0], run_folder(whole[0], network, loss) / "test"
-    lits, paper = rows(results / "lits.csv"), rows(results / "paper.csv")
-    assert len(lits) == len(paper) == 2
-    for metric in ("dice", "voe", "assd_mm", "nsd_3mm"):
-        mean = np.mean([float(row[metric]) for row in lits])
-        assert value(output, table="lits", network=network, loss=loss, metric=metric) == pytest.approx(
-            mean, rel=1e-4, nan_ok=True
-        )
-    weights = [int(row["liver_slices"]) for row in paper]
-    for table in {"RA V-Net": ["1"], "SA-UNet": ["3", "4"], "ULSM-Net": ["4"]}[network]:
-        row = {"table": table, "network": network, "loss": loss}
-        for metric in ("acc", "dsc", "jsc"):
-            mean = np.average([float(row[f"liver_slices_{metric}"]) for row in paper], weights=weights)
-            assert value(output, **row, protocol="slices", metric=metric) == pytest.approx(mean, rel=1e-4, nan_ok=True)
-        pooled = np.average([float(row["pooled_acc"]) for row in paper])  # cases of one size
-        assert value(output, **row, protocol="pooled", metric="acc") == pytest.approx(pooled, rel=1e-4)
+def test_each_scan_is_tested_once_by_a_network_that_has_not_seen_it(whole, phantoms):
+    names = {item.name.split(".")[0] for item in (phantoms / "labelsTr").iterdir()}
+    tested = [row["name"] for row in rows(whole[0] / "cases.csv", network="RA V-Net")]
+    assert sorted(tested) == sorted(names)
+    for fold in (0, 1):
+        split = json.loads((run_folder(whole[0], "RA V-Net", fold) / "settings.json").read_text())["scans"]
+        assert set(split["test"]) == {
+            r["name"] for r in rows(whole[0] / "cases.csv", network="RA V-Net", fold=str(fold))
+        }
+        assert not set(split["test"]) & set(split["training"] + split["validation"])
 
 
-def test_the_masks_are_those_that_were_measured(whole, phantoms):
-    results = run_folder(whole[0], "RA V-Net") / "test"
-    for row in rows(results / "lits.csv"):
-        mask, label = (
-            nib.load(folder / f"{row['name']}.nii.gz") for folder in (results / "masks", phantoms / "labelsTr")
-        )
+@pytest.mark.parametrize("network", ["SA-UNet", "ULSM-Net", "RA V-Net"])
+def test_the_rows_are_those_of_the_masks(network, whole, phantoms):
+    masks = run_folder(whole[0], network) / "test" / "masks"
+    found = rows(whole[0] / "cases.csv", network=network, fold="0")
+    assert found
+    for row in found:
+        mask, label = (nib.load(folder / f"{row['name']}.nii.gz") for folder in (masks, phantoms / "labelsTr"))
         assert np.allclose(mask.affine, label.affine, atol=1e-3)
-        found, truth = np.asarray(mask.dataobj) > 0, np.asarray(label.dataobj) > 0
-        dice = 2 * (found & truth).sum() / (found.sum() + truth.sum())
-        assert float(row["dice"]) == pytest.approx(dice, abs=1e-5)
+        ours, truth = np.asarray(mask.dataobj) > 0, np.asarray(label.dataobj) > 0
+        assert float(row["dice"]) == pytest.approx(2 * (ours & truth).sum() / (ours.sum() + truth.sum()), abs=1e-5)
 
 
-def test_each_row_has_the_published_figures_ours_and_what_they_were_made_with(whole):
-    output, text = whole[0], (whole[0] / "tables.md").read_text()
-    row = next(line for line in text.split("## Table 4")[1].splitlines() if line.startswith("| RA V-Net |"))
-    cells = [cell.strip() for cell in row.split("|")[2:-1]]
-    assert cells[0::3] == ["0.9968", "0.9597", "0.9654", "0.9414 †", ""]  # the last: no note
-    ours = {"table": "4", "network": "RA V-Net", "protocol": "pooled"}
-    assert [float(cell) for cell in cells[2::3]] == pytest.approx(
-        [value(output, **ours, metric=metric) for metric in ("acc", "pre", "dsc", "jsc")], abs=1e-4
-    )
-    (row,) = rows(output / "tables.csv", **ours, metric="dsc")
+def test_a_network_is_compared_by_its_largest_component(whole):
+    for path in (run_folder(whole[0], "RA V-Net") / "test" / "masks").iterdir():
+        assert ndimage.label(np.asarray(nib.load(path).dataobj), np.ones((3, 3, 3)))[1] <= 1
+
+
+def test_the_table_has_mean_published_figure_and_paired_difference(whole):
+    output = whole[0]
+    scores = {n: {r["name"]: float(r["dice"]) for r in rows(output / "cases.csv", network=n)} for n in CHOSEN}
+    cells = table_row(output, "RA V-Net", "All folds")
+    assert cells[1].startswith(f"{np.mean(list(scores['RA V-Net'].values())):.3f}".lstrip("0"))
+    assert cells[3] == ".9654" and PUBLISHED["RA V-Net"] == (0.9654,)
+    cells = table_row(output, "SA-UNet", "Some folds")
+    delta = np.mean([scores["RA V-Net"][name] - value for name, value in scores["SA-UNet"].items()])
+    assert cells[3] == ".9105" and float(cells[4].split(" ")[0]) == pytest.approx(delta, abs=6e-4)
+    cells = table_row(output, VARIANT, "What each choice is worth")
+    delta = np.mean([value - scores["RA V-Net"][name] for name, value in scores[VARIANT].items()])
+    assert cells[2] == "RA V-Net" and float(cells[3].split(" ")[0]) == pytest.approx(delta, abs=6e-4)
+    assert "ULSM-Net, our reading" in (output / "tables.md").read_text()
+
+
+def test_a_run_has_its_facts(whole):
+    (row,) = rows(whole[0] / "runs.csv", network="RA V-Net", fold="0")
     assert int(row["parameters"]) == sum(p.numel() for p in RAVNet(width=8).parameters())
-    assert (row["slices"], row["seed"], row["status"]) == (str(16 * EPOCHS), "0", "whole")
+    assert int(row["slices"]) == 16 * EPOCHS and len(row["validation"].split()) == 3
+    assert 0 < float(row["forward_ms"]) < float(row["step_ms"])
     assert row["commit"] and row["hardware"]
-    assert '--budget "100" --scale "0.125" --split "test" --seed "0"' in text
-    assert "| U-Net++ |" in text.replace("not run", "|") and "our reading" in text
-    assert {row["status"] for row in rows(output / "tables.csv", network="U-Net++")} == {"not run"}
-
-
-def test_the_curves_have_a_row_per_epoch_and_a_validation_at_the_last(whole):
-    lines = rows(whole[0] / "curves.csv", network="SA-UNet")
-    assert [int(row["slices"]) for row in lines] == [16 * epoch for epoch in range(1, EPOCHS + 1)]
-    assert all(0 < float(row["train_loss"]) < 1 and 0 <= float(row["train_dice"]) <= 1 for row in lines)
-    assert [bool(row["val_dice"]) for row in lines] == [False, True] * 3
+    (half,) = rows(whole[0] / "runs.csv", network=VARIANT)
+    assert int(half["parameters"]) == sum(p.numel() for p in RAVNet(width=8, lstm_ratio=0.5).parameters())
 
 
 def test_the_figures_are_drawn_with_the_contours_of_both(whole):
     pictures = {name: matplotlib.image.imread(whole[0] / name)[..., :3] for name in FIGURES}
-    assert all(min(picture.shape[:2]) > 300 and picture.std() > 0.05 for picture in pictures.values())
-    for name in ("figure_9.png", "figure_12.png"):
-        for colour in ((64, 255, 128), (255, 64, 64)):
-            assert (abs(pictures[name] * 255 - colour) < 3).all(-1).sum() > 20
+    assert all(min(picture.shape[:2]) > 200 and picture.std() > 0.05 for picture in pictures.values())
+    for colour in ((64, 255, 128), (255, 64, 64)):
+        assert (abs(pictures["contours.png"] * 255 - colour) < 3).all(-1).sum() > 20
 
 
-def test_every_network_trains_on_the_same_batches(whole):
+def test_every_network_trains_on_the_same_batches_of_a_fold(whole):
     batches = list(whole[1].values())
-    assert len(batches) == 5  # SA-UNet, ULSM-Net's U-Net, RA V-Net with both losses, its other reading
+    assert len(batches) == 5  # RA V-Net in two folds, SA-UNet, ULSM-Net's U-Net, the variant
     assert len(batches[0]) == 2 * EPOCHS and len(set(batches[0])) == 2 * EPOCHS
-    assert all(others == batches[0] for others in batches)
+    assert sum(others == batches[0] for others in batches) == 4
 
 
 def test_networks_of_one_structure_are_trained_once(whole):
     assert (run_folder(whole[0], "U-Net") / "record.json").exists()
     assert not (run_folder(whole[0], "ULSM-Net") / "models").exists()
-    assert {row["status"] for row in rows(whole[0] / "tables.csv", network="U-Net")} == {"trained, not evaluated"}
-
-
-def test_a_reading_of_the_paper_has_a_row_beside_the_default(whole):
-    found = rows(whole[0] / "tables.csv", table="readings", protocol="pooled", metric="dsc")
-    parameters = [sum(p.numel() for p in RAVNet(width=8, lstm_ratio=ratio).parameters()) for ratio in (1, 0.5)]
-    assert [(row["network"], int(row["parameters"])) for row in found] == list(zip(CHOSEN[2:], parameters))
-    assert found[0]["value"] != found[1]["value"]
+    assert not rows(whole[0] / "runs.csv", network="U-Net")  # trained, not evaluated
 
 
 def test_a_second_call_runs_nothing_and_makes_the_same_tables(whole, phantoms, tmp_path):
     output = tmp_path / "copied"  # as from several machines
     shutil.copytree(whole[0], output)
     before = {path: path.stat().st_mtime_ns for path in (output / "runs").rglob("*")}
-    for name in ("tables.md", "tables.csv", "curves.csv", *FIGURES):
+    for name in (*TABLES, *FIGURES):
         (output / name).unlink()
     compare(phantoms, output, CHOSEN)
     assert {path: path.stat().st_mtime_ns for path in (output / "runs").rglob("*")} == before
-    for name in ("tables.md", "tables.csv", "curves.csv"):
+    for name in TABLES:
         assert (output / name).read_text() == (whole[0] / name).read_text()
+
+
+def test_the_rows_alone_are_enough_to_go_on(whole, phantoms, tmp_path):
+    for name in TABLES[:2]:
+        shutil.copy(whole[0] / name, tmp_path)
+    compare(phantoms, tmp_path, CHOSEN)
+    assert not (tmp_path / "runs").exists()
+    for name in TABLES:
+        assert (tmp_path / name).read_text() == (whole[0] / name).read_text()
 
 
 KILLED = """
@@ -229,8 +232,8 @@ def test_a_run_ended_by_sigterm_and_by_kill_9_goes_on_to_the_same_figures(whole,
     weights = [torch.load(folder / "models" / "model.pt", weights_only=True) for folder in folders]
     assert all(torch.equal(weights[0][key], weights[1][key]) for key in weights[0])
     assert len({(folder / "test" / "summary.json").read_text() for folder in folders}) == 1
-    curves = [rows(output / "curves.csv", network="SA-UNet") for output in (whole[0], tmp_path)]
-    assert curves[0] == curves[1]
+    (first,), (second,) = (rows(output / "runs.csv", network="SA-UNet") for output in (whole[0], tmp_path))
+    assert first["validation"] == second["validation"]
     assert not state.exists()
 
 
@@ -249,13 +252,13 @@ def test_an_unknown_network_ends_the_command_in_one_line(phantoms, tmp_path):
     [
         ({"budget": 200}, "train#max_epochs: 6 there, 12 here"),
         ({"settings": {**SMALL, "learning_rate": 0.1}}, "train#learning_rate: 0.01 there, 0.1 here"),
-        ({"split": "holdout"}, "the data have no part 'holdout': there are training, validation, test"),
+        ({"folds": 9}, "no fold 0 of 9: folds count from 0"),
     ],
 )
 def test_changed_settings_are_refused_in_one_line(changed, said, whole, phantoms):
     before = {path: path.stat().st_mtime_ns for path in whole[0].rglob("*")}
     with pytest.raises(SystemExit) as refused:
-        compare(phantoms, whole[0], ["Res U-Net"], **changed)
+        compare(phantoms, whole[0], ["RA V-Net"], **changed)
     assert said in str(refused.value) and "\n" not in str(refused.value)
     assert {path: path.stat().st_mtime_ns for path in whole[0].rglob("*")} == before
 
@@ -265,19 +268,15 @@ def test_a_network_that_fails_is_named_and_the_others_go_on(phantoms, tmp_path):
         compare(phantoms, tmp_path, ["SA-UNet", "CS2-Net"], scale=0.09375, budget=16)
     said = str(ended.value)
     assert said.startswith("comparing: failed: SA-UNet (scale must leave SA-UNet a whole number") and "\n" not in said
-    status = {row["network"]: row["status"] for row in rows(tmp_path / "tables.csv")}
-    assert status["SA-UNet"].startswith("failed: scale must leave")
-    assert status["CS2-Net"] == "whole"
+    assert "SA-UNet: scale must leave" in (tmp_path / "tables.md").read_text()
+    assert {row["network"] for row in rows(tmp_path / "runs.csv")} == {"CS2-Net"}
 
 
-def test_every_published_row_and_panel_names_a_network_that_there_is():
-    named = {name for _, published in TABLES.values() for name in published} | {LOSS_NETWORK}
-    named |= {name for panels in PANELS.values() for name in panels}
-    assert named <= set(NETWORKS)
-    assert set(LOSSES) == set(json.loads(Path(CONFIG).read_text())["losses"])
-
-
-def test_a_jaccard_that_no_pixels_can_give_is_marked():
-    assert impossible(Published(dsc=0.8547, jsc=0.82))
-    assert not impossible(Published(dsc=0.9402, jsc=0.89))
-    assert not impossible(Published(dsc=0.94))
+def test_compare_json_names_networks_that_there_are_and_recipes_that_it_ships():
+    config = json.loads(Path(CONFIG).read_text())
+    known = set(NETWORKS) | set(config["variants"])
+    assert {name for part in config["experiments"] for name in part["networks"]} <= known
+    assert {variant.get("of", name) for name, variant in config["variants"].items()} <= set(NETWORKS)
+    assert set(PUBLISHED) <= known
+    for recipe in [config["recipe"], *(variant.get("recipe", []) for variant in config["variants"].values())]:
+        assert all((BUNDLE / "configs" / f"{name}.json").exists() for name in recipe)

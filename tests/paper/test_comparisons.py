@@ -1,5 +1,7 @@
 """The paper's rivals: every network by one test."""
 
+import math
+
 import pytest
 import torch
 from monai.bundle import ConfigParser
@@ -59,6 +61,18 @@ def test_every_network_takes_other_channels():
         assert build(name, 0.25, in_channels=3, out_channels=2).eval()(torch.rand(1, 3, 16, 32)).shape == (1, 2, 16, 32)
 
 
+@EVERY_NETWORK
+def test_the_prior_is_the_bias_of_the_last_layer(name):
+    logits = []
+    for prior in (0.5, 0.05):
+        torch.manual_seed(0)
+        with torch.inference_mode():
+            logits.append(build(name, scale=0.25, prior=prior).eval()(torch.rand(1, 1, 32, 48)))
+    torch.testing.assert_close(
+        logits[1] - logits[0], torch.full((1, 1, 32, 48), math.log(1 / 19)), rtol=1e-3, atol=1e-4
+    )
+
+
 def test_cs2_net_learns_its_queries_once_the_gain_has_left_zero():
     net = build("CS2-Net", scale=0.25)
     with torch.no_grad():
@@ -78,6 +92,7 @@ def test_dynunet_pads_only_what_its_seven_halvings_do_not_divide():
     with torch.inference_mode():
         fitting = torch.rand(1, 1, 256, 384)
         assert torch.equal(net(fitting), net.net(fitting))
+        assert build("DynUNet", scale=0.125, levels=6).unit == 32
         odd = torch.rand(1, 1, 272, 48)
         padded = torch.zeros(1, 1, 384, 256)
         padded[:, :, :272, :48] = odd

@@ -8,7 +8,8 @@ import torch
 from scripts.training.augmentation import Augmentation, cut, ellipses, shift_liver, thicker
 from scripts.training.intensities import HU, Draw, curve, filtered, noise, open_window, shallow_network, streaks
 
-NOTHING = Augmentation(**{field.name: 0.0 for field in fields(Augmentation) if field.name != "size"})
+STEPS = [field.name for field in fields(Augmentation) if field.name not in ("size", "pixel_size")]
+NOTHING = Augmentation(**dict.fromkeys(STEPS, 0.0))
 
 
 def body(number: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
@@ -35,7 +36,7 @@ def test_one_state_of_the_generator_gives_one_batch_and_every_slice_its_own():
 
 def test_images_stay_in_the_window_and_labels_are_labels():
     images, labels = body(64)
-    every = replace(Augmentation(), **{field.name: 1.0 for field in fields(Augmentation) if field.name != "size"})
+    every = replace(Augmentation(), **dict.fromkeys(STEPS, 1.0))
     for augmentation in (Augmentation(), every):
         image, label = augmentation(
             images.repeat(1, 3, 1, 1), labels.repeat(1, 3, 1, 1).byte(), torch.Generator().manual_seed(0)
@@ -58,6 +59,19 @@ def test_labels_go_where_their_images_go_and_never_to_the_other_side():
     assert (shift > 0).all()
     sizes = label.sum((1, 2, 3)) / labels.sum((1, 2, 3))
     assert sizes.min() < 0.7 and sizes.max() > 1.3
+
+
+def test_shifts_keep_their_size_in_mm():
+    labels = torch.zeros(64, 1, 96, 80)
+    labels[:, :, 40:56, 32:48] = 1
+
+    def reach(pixel_size: float) -> float:
+        """How far the square's middle moves, pixels."""
+        moved = replace(NOTHING, pixel_size=pixel_size)(labels, labels, torch.Generator().manual_seed(0))[1]
+        rows = torch.arange(96) - 47.5
+        return ((moved.sum((1, 3)) * rows).sum(1) / moved.sum((1, 2, 3)).clamp(min=1)).std().item()
+
+    assert reach(3.5) == pytest.approx(reach(1.75) / 2, rel=0.15)
 
 
 def test_the_whole_liver_gets_darker_or_brighter_softly():

@@ -87,6 +87,30 @@ def test_a_decathlons_patients_stay_on_one_side(tmp_path):
     assert_disjoint(split)
 
 
+def test_folds_test_each_patient_once(tmp_path):
+    touch(tmp_path, *(f"{kind}-{n}.nii" for n in range(20) for kind in ("volume", "segmentation")))
+    splits = [training_scans(tmp_path, fold=fold) for fold in range(5)]
+    for split in splits:
+        assert_disjoint(split)
+        assert patients(split, "validation")
+    tested = [item["image"] for split in splits for item in split["test"]]
+    assert len(tested) == len(set(tested)) == 20
+    assert training_scans(tmp_path, fold=1) == splits[1] != training_scans(tmp_path, seed=1, fold=1)
+
+
+def test_folds_split_anew_what_a_listing_has_split(tmp_path):
+    decathlon(tmp_path, training=[3, 1, 2], validation=[4], test=[5, 6])
+    tested = [patients(training_scans(tmp_path, fold=fold, folds=3), "test") for fold in range(3)]
+    assert sorted(map(len, tested)) == [2, 2, 2] and set.union(*tested) == set("123456")
+
+
+@pytest.mark.parametrize("fold, folds", [(5, 5), (-1, 5), (0, 1), (0, 7)])
+def test_a_fold_that_there_is_not_is_refused(fold, folds, tmp_path):
+    decathlon(tmp_path, training=list(range(6)))
+    with pytest.raises(DataError, match=f"no fold {fold} of {folds}"):
+        training_scans(tmp_path, fold=fold, folds=folds)
+
+
 def test_lits_is_found_in_nested_folders_packed_or_not(tmp_path):
     touch(tmp_path, "Training Batch 1/volume-0.nii", "Training Batch 1/segmentation-0.nii")
     touch(tmp_path, "Training Batch 2/volume-28.nii.gz", "masks/segmentation-28.nii.gz")

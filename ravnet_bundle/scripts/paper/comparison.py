@@ -5,12 +5,13 @@ from __future__ import annotations
 import csv
 import gc
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ..files import DataError, atomic, csv_text, scan_name
 from ..training.datasets import training_scans
+from . import figures, tables
 from .rivals import NETWORKS, REFINEMENTS
 from .runs import Key, Run
 
@@ -20,9 +21,10 @@ logger = logging.getLogger(__name__)
 class Comparison:
     """Trains and evaluates networks alike, in a cross-validation by patient, then writes tables and figures.
 
-    `output_dir/runs.csv` has a row per complete run and `output_dir/cases.csv` one per scan of it; what they hold is not
-    run again, also where the runs' folders, `output_dir/runs`, are gone. An interrupted run resumes. Several processes
-    may share an `output_dir`, each with other `networks`. Networks of one structure (U-Net and ULSM-Net) share a training.
+    `output_dir/runs.csv` has a row per complete run, and `output_dir/cases.csv` a row per scan of it. A run that they
+    hold is not run again, also if the runs' folders in `output_dir/runs` are gone. An interrupted run resumes. Several
+    processes may share an `output_dir`, each with other `networks`. Networks of one structure (U-Net and ULSM-Net)
+    share a training.
 
     Args:
         bundle_root: the bundle's folder.
@@ -174,8 +176,6 @@ class Comparison:
 
     def write(self, runs: Sequence[Run]) -> None:
         """Writes runs.csv, cases.csv, tables and figures of the complete runs."""
-        from . import figures, tables
-
         order = {run.key: number for number, run in enumerate(runs)}
         rows = sorted(self.complete(runs).values(), key=lambda row: order.get(key_of(row), len(order)))
         cases = sorted(self.cases(runs), key=lambda row: (order.get(key_of(row), len(order)), row["name"]))
@@ -185,14 +185,15 @@ class Comparison:
         for name, text in texts.items():
             with atomic(self.output_dir / name) as file:
                 file.write(text.encode())
-        figures.write(self.output_dir, rows, cases, list(self.shown(runs)))
+        items = training_scans(self.dataset_dir, fold=0, folds=self.folds)["test"]
+        masks = {run.key.network: run.masks for run in runs if self.shown(run)}
+        level, width = (runs[0].settings["train"][f"window_{part}"] for part in ("level", "width"))
+        figures.write(self.output_dir, rows, cases, items, masks, (level - width / 2, level + width / 2))
         logger.info("wrote tables and figures into %s", self.output_dir)
 
-    def shown(self, runs: Sequence[Run]) -> Iterator[tuple[str, Path]]:
-        """Networks of the first fold whose masks are there, with the masks' folders."""
-        for run in runs:
-            if run.key.network in NETWORKS and (run.key.fold, run.key.seed) == (0, 0) and run.row():
-                yield run.key.network, run.masks
+    def shown(self, run: Run) -> bool:
+        """Whether its contours are drawn: a network's first run, if the masks are there."""
+        return run.key.network in NETWORKS and (run.key.fold, run.key.seed) == (0, 0) and run.row() is not None
 
 
 def read(path: Path) -> list[dict[str, str]]:

@@ -71,7 +71,7 @@ def build(
         scale: of the width; 1 is the paper's size, 0.5 is about a quarter of the parameters.
         in_channels: channels of the input.
         out_channels: channels of the output.
-        prior: the share of pixels that are liver, with which the last layer's bias starts; `None`: as the network has it.
+        prior: the share of pixels that are liver, with which the last layer's bias starts; `None`: its own start.
         more: arguments of this network alone.
 
     Raises:

@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 # Keys that may differ between two machines of one comparison: they do not change the result.
 PLACES = ("bundle_root", "dataset_dir", "output_dir", "ckpt_dir", "device", "cache_dir", "save_interval")
 
-# What is compared is the network: every slice, the largest component, the scan's own grid; no other step of the product.
+# The network is compared: on every slice, with the largest component, on the scan's grid; without the product's steps.
 STEPS = [
     {"_target_": "Activationsd", "keys": "pred", "sigmoid": True},
     {"_target_": "scripts.inference.transforms.LargestComponentd", "_requires_": "@code_path", "keys": "pred"},

@@ -31,7 +31,7 @@ def training_scans(
     A split in `dataset.json` ("validation", "test" with labels) is kept. Missing parts are drawn from the training
     part, seeded and by patient: 20 % for test, as in the paper, and 20 % of the rest for validation.
 
-    With `fold`, for a cross-validation, all labelled scans are split anew: each patient is in the test part of one fold.
+    With `fold`, for a cross-validation, all labelled scans are split anew: each patient is tested in one fold.
 
     Args:
         dataset_dir: the folder.
@@ -181,6 +181,6 @@ def _fold(items: Sequence[dict], fold: int, folds: int, seed: int) -> dict[str, 
     return {"training": training, "test": test}
 
 
-def _apart(items: Sequence[dict], patients: Sequence[str]) -> tuple[list[dict], list[dict]]:
+def _apart(items: Sequence[dict], patients: np.ndarray) -> tuple[list[dict], list[dict]]:
     """The scans of these patients, and the others."""
     return [i for i in items if i["patient"] in patients], [i for i in items if i["patient"] not in patients]
