@@ -1,7 +1,5 @@
 """`ravnet`: the command line. It imports MONAI and PyTorch only to do a study."""
 
-from __future__ import annotations
-
 import argparse
 import gc
 import json

@@ -1,7 +1,5 @@
 """Scan files by their names and first bytes; safe writing of files."""
 
-from __future__ import annotations
-
 import csv
 import io
 import os

@@ -1,7 +1,5 @@
 """Geometry of volumes and masks, each thing once: axes, spacing, boxes, components, morphology."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Measures of a liver: volume, HU, extents, and its volume in relation to the body's size."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Observations about a mask's quality, without its truth."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 

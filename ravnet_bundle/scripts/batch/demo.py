@@ -1,7 +1,5 @@
 """`make demo`: makes two synthetic CTs, segments them, and prints volumes and Dice."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Ctrl-C and SIGTERM, from the start of the command to its end."""
 
-from __future__ import annotations
-
 import os
 import signal
 import threading

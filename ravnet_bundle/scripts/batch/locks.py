@@ -1,7 +1,5 @@
 """The system's lock on an open file, which ends with its process: flock, or on Windows a lock on the first byte."""
 
-from __future__ import annotations
-
 import sys
 import time
 

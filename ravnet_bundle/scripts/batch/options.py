@@ -1,7 +1,5 @@
 """The options of `segment`, the outcome of a study, the settings of a command: data that processes send each other."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass, field
 from pathlib import Path

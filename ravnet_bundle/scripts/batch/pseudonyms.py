@@ -1,7 +1,5 @@
 """Names of results: unique in the output folder; for DICOM, without anything about the patient."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import secrets

@@ -1,7 +1,5 @@
 """The files of one study's folder, and the table of all studies."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """`segment`: find the studies, do them, write the table."""
 
-from __future__ import annotations
-
 import logging
 import os
 import time

@@ -1,7 +1,5 @@
 """The studies of one process: it reads the next, computes one and writes the last at the same time."""
 
-from __future__ import annotations
-
 import errno
 import hashlib
 import logging

@@ -9,8 +9,6 @@ Both compare binary masks, liver (label > 0) and the rest, on the untouched labe
 Such cases are counted. Every mean leaves nan out and states its number of values.
 """
 
-from __future__ import annotations
-
 import json
 import logging
 import math

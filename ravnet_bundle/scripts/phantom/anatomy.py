@@ -1,7 +1,5 @@
 """One patient: the organs in painting order, later ones over earlier ones; the liver and its neighbours."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from .body import Body, Organ

@@ -4,8 +4,6 @@ Millimetres, x to the right, y to the front, z to the head; z = 0 is the twelfth
 of the trunk.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The frame: couch, skin, fat, muscles and bones."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from .body import Body, Organ, ribs

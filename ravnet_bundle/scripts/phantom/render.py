@@ -1,7 +1,5 @@
 """From anatomy to HU: sampling slice by slice, partial volume, noise."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from functools import partial
 

@@ -1,7 +1,5 @@
 """The scanner: from patient, field of view and phase to a CT with its label; in memory, as NIfTI or as a data set."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import os

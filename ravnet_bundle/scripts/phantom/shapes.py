@@ -4,8 +4,6 @@ A shape's distance (mm) is negative inside. It is evaluated on the points of one
 renderer skip other pixels.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import numpy as np

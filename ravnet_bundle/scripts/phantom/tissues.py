@@ -1,7 +1,5 @@
 """HU of each tissue by contrast phase, and its texture."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 PHASES = ("native", "arterial", "portal")

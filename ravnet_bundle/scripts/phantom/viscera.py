@@ -1,7 +1,5 @@
 """The viscera around the liver: lungs, heart, great vessels, kidneys, pancreas, bowel."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from .body import Body, Organ

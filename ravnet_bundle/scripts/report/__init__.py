@@ -1,7 +1,5 @@
 """The preview picture and the HTML report of a mask."""
 
-from __future__ import annotations
-
 from .page import write_report
 from .preview import picture, write_preview
 

@@ -1,7 +1,5 @@
 """The HTML report: verdict, volume, slices to step through, measures, provenance."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import io

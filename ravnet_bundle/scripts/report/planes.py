@@ -1,7 +1,5 @@
 """A CT in a radiologist's view: axial, coronal and sagittal planes, cropped, with their pixel size."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """The preview: one picture of a mask on its CT."""
 
-from __future__ import annotations
-
 import os
 
 import nibabel as nib

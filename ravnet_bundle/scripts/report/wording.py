@@ -1,7 +1,5 @@
 """Names and numbers of measures for people."""
 
-from __future__ import annotations
-
 import math
 import re
 from collections.abc import Mapping

@@ -4,8 +4,6 @@ Files are written atomically. The same mask, series and software give the same b
 those of the source series, and UIDs are hashes.
 """
 
-from __future__ import annotations
-
 from .dicom_rtstruct import write_rtstruct
 from .dicom_seg import write_seg
 from .dicom_source import Unwritable

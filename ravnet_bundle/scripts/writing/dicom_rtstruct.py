@@ -1,7 +1,5 @@
 """Writes a mask as an RT Structure Set: contours on the slices of its series."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Sequence
 

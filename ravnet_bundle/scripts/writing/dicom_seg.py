@@ -1,7 +1,5 @@
 """Writes a mask as a DICOM Segmentation of its series."""
 
-from __future__ import annotations
-
 import logging
 import os
 from collections.abc import Sequence

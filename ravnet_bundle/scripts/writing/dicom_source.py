@@ -1,7 +1,5 @@
 """Shared by SEG and RTSTRUCT: the mask in the slices of its series; the source's patient, study, dates and UIDs."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from collections.abc import Sequence

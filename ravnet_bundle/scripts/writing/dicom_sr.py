@@ -1,7 +1,5 @@
 """Writes a liver's measures as a DICOM Structured Report (TID 1500) that refers to the DICOM SEG."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The manifest, a study's last file: which files belong to it, and what they were made from."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

@@ -4,8 +4,6 @@ Coordinates are millimetres in LPS, 3D Slicer's default for meshes: x to the pat
 head. A comment (in STL the header) says "SPACE=LPS".
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np

@@ -1,7 +1,5 @@
 """Writes a mask or probabilities as NIfTI."""
 
-from __future__ import annotations
-
 import gzip
 import os
 from pathlib import Path
