@@ -46,7 +46,8 @@ release: .venv/.installed
 	@$(PYTHON) -m venv build/venv
 	@build/venv/bin/python -m pip install --quiet --disable-pip-version-check --retries 1 --no-deps $(TORCH)
 	@build/venv/bin/python -m pip install --quiet --disable-pip-version-check dist/*.whl
-	@cd build && venv/bin/python -m ravnet_bundle.scripts.phantom ct.nii.gz --shape "(128, 128, 16)" --spacing "(3, 3, 10)" \
+	@cd build && venv/bin/python -c "from ravnet_bundle.scripts.phantom import make_phantom as make, save_phantom as save; \
+		save(make(shape=(128, 128, 16), spacing=(3, 3, 10)), 'ct.nii.gz')" \
 		&& venv/bin/ravnet segment ct.nii.gz -o out
 	@ls -l dist
 

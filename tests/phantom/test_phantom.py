@@ -1,8 +1,6 @@
 """Phantoms: what the rest of the tests stand on must itself be true."""
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -157,18 +155,3 @@ def test_a_grid_may_be_tiny_and_uneven():
 def test_wrong_arguments_are_refused_by_name(wrong, message):
     with pytest.raises(ValueError, match=message):
         make_phantom(**{**FEW, **wrong})
-
-
-def test_the_command_writes_what_the_function_makes(tmp_path):
-    bundle = Path(sys.modules["scripts.phantom"].__file__).parents[2]
-    command = [
-        sys.executable,
-        "-m",
-        "scripts.phantom",
-        str(tmp_path / "a.nii.gz"),
-        "--seed=2",
-        "--shape=(32,28,7)",
-        "--spacing=(12,13,4)",
-    ]
-    subprocess.run(command, cwd=bundle, check=True)
-    assert np.array_equal(np.asarray(nib.load(tmp_path / "a.nii.gz").dataobj), make_phantom(2, **FEW).image)

@@ -10,7 +10,7 @@ from monai.bundle import run
 
 from ..inference.provenance import BUNDLE, peak_memory_gb
 from ..phantom import make_phantom, save_phantom
-from ..report import picture
+from ..report import write_preview
 
 
 def demo(output_dir: str = "demo") -> None:
@@ -37,14 +37,15 @@ def demo(output_dir: str = "demo") -> None:
     seconds = time.perf_counter() - start
     print("\nsynthetic CT    liver ml   true ml   Dice (of a phantom: no measure of accuracy on patients)")
     for region in regions:
-        ct, mask = folder / "ct" / f"{region}.nii.gz", folder / "mask" / f"{region}_liver.nii.gz"
-        truth = folder / "truth" / f"{region}.nii.gz"
-        voxel = abs(np.linalg.det(nib.load(truth).affine)) / 1000  # ml
-        found, true = (np.asarray(nib.load(file).dataobj) > 0 for file in (mask, truth))
+        names = (f"ct/{region}.nii.gz", f"mask/{region}_liver.nii.gz", f"truth/{region}.nii.gz")
+        affine = nib.load(folder / names[0]).affine
+        hu, found, true = (np.asarray(nib.load(folder / name).dataobj) for name in names)
+        found, true, voxel = found > 0, true > 0, abs(np.linalg.det(affine)) / 1000  # ml
         dice = 2 * (found & true).sum() / max(1, found.sum() + true.sum())
         text = f"{dice:.3f}" if true.any() else "none: no liver there"
         print(f"{region:<12} {found.sum() * voxel:11.0f} {true.sum() * voxel:9.0f}   {text}")
-        picture(str(ct), str(mask), str(folder / f"{region}.png"), str(truth), f"synthetic CT, {region}")
+        path, title = folder / f"{region}.png", f"synthetic CT, {region}"
+        write_preview(path, hu=hu, mask=found, affine=affine, truth=true, title=title)
     peak = peak_memory_gb()
     memory = "" if peak is None else f"; {peak:.1f} GB peak memory"
     print(f"\n{seconds:.0f} s for both, reading and writing included{memory}")

@@ -196,27 +196,18 @@ def write_table(output: Path) -> None:
     if not any(output.glob(f"*/{MANIFEST}")):
         return
     with Claim.alone(output, TABLE):
-        _write_table(output)
-
-
-def _write_table(output: Path) -> None:
-    rows = []
-    for manifest in sorted(output.glob(f"*/{MANIFEST}")):
-        with suppress(FileNotFoundError):  # another process does this study again, and will write the table
-            if row := _row(manifest):
-                rows.append(row)
-    if not rows:
-        return
-    with atomic(output / TABLE) as file:
-        file.write(csv_text(rows).encode("utf-8", "backslashreplace"))
+        rows = [row for manifest in sorted(output.glob(f"*/{MANIFEST}")) if (row := _row(manifest))]
+        if rows:
+            with atomic(output / TABLE) as file:
+                file.write(csv_text(rows).encode("utf-8", "backslashreplace"))
 
 
 def _row(manifest: Path) -> dict[str, Any] | None:
     """A study's measures as a row; `None`, with a note, for a foreign folder."""
     try:
         row = read(manifest.parent) if _is_ours(manifest) else None
-    except FileNotFoundError:
-        raise
+    except FileNotFoundError:  # another process does this study again, and will write the table
+        return None
     except (OSError, ValueError, RecursionError):
         row = None
     if not isinstance(row, dict):

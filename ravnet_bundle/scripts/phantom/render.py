@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
-from scipy.fft import fftfreq, irfft2, rfft2, rfftfreq
+from scipy.fft import fftfreq, irfft2, rfft2
 from scipy.spatial.transform import Rotation
 
 from .body import Organ
@@ -90,14 +90,9 @@ class Painter:
 
 def noise_filter(shape: Sequence[int], spacing: Sequence[float]) -> np.ndarray:
     """Amplitude spectrum (X, Y // 2 + 1) of CT noise: filtered back projection's ramp, rolled off; unit variance."""
-    f = np.hypot(fftfreq(shape[0], spacing[0])[:, None], rfftfreq(shape[1], spacing[1])[None])
+    f = np.hypot(fftfreq(shape[0], spacing[0])[:, None], fftfreq(shape[1], spacing[1])[None])
     amplitude = np.sqrt(f) * np.exp(-((f / 0.45) ** 2)) + 1e-6  # never zero, even for a single pixel
-    # columns of a half spectrum count twice, except the first and, if even, the last
-    weight = np.full(amplitude.shape[1], 2.0)
-    weight[0] = 1
-    if shape[1] % 2 == 0:
-        weight[-1] = 1
-    return (amplitude / np.sqrt((amplitude**2 * weight).sum() / (shape[0] * shape[1]))).astype(np.float32)
+    return (amplitude / np.sqrt((amplitude**2).mean()))[:, : shape[1] // 2 + 1].astype(np.float32)
 
 
 def noise(seed: int, number: int, amplitude: np.ndarray, shape: Sequence[int]) -> np.ndarray:

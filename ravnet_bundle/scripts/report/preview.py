@@ -2,7 +2,6 @@
 
 import os
 
-import nibabel as nib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,7 +16,13 @@ QUICK = {"compress_level": 3}  # as small as at zlib's default 6, in half the ti
 
 
 def write_preview(
-    path: str | os.PathLike, *, hu: np.ndarray, mask: np.ndarray, affine: np.ndarray, title: str = ""
+    path: str | os.PathLike,
+    *,
+    hu: np.ndarray,
+    mask: np.ndarray,
+    affine: np.ndarray,
+    truth: np.ndarray | None = None,
+    title: str,
 ) -> None:
     """Draws three axial slices, a coronal and a sagittal one with the mask's contour, in radiological orientation.
 
@@ -28,19 +33,10 @@ def write_preview(
         path: the PNG.
         hu, mask: (X, Y, Z) on one grid, in any storage order.
         affine: (4, 4), voxel index -> RAS mm.
+        truth: a reference mask on the same grid; its contour is drawn too.
         title: above the picture.
     """
-    _draw(path, view(hu, [mask], affine), title)
-
-
-def picture(image: str, mask: str, path: str, truth: str | None = None, title: str = "") -> None:
-    """`write_preview` for NIfTI files on one grid; with `truth`, also the contour of a reference mask."""
-    files = [nib.load(file) for file in (image, mask, truth) if file]
-    hu, *masks = (np.asarray(file.dataobj) for file in files)
-    _draw(path, view(hu, masks, files[0].affine), title)
-
-
-def _draw(path: str | os.PathLike, seen: View, title: str) -> None:
+    seen = view(hu, [mask] if truth is None else [mask, truth], affine)
     found = [(part.start, part.stop - 1) for part in seen.found]
     levels = np.linspace(*found[AXIAL], 5).round().astype(int)[1:4].tolist()
     axial = [(f"axial, {name}", AXIAL, level) for name, level in zip(("upper", "middle", "lower"), levels, strict=True)]
@@ -68,8 +64,7 @@ def _draw(path: str | os.PathLike, seen: View, title: str) -> None:
         [f"{colour}: {name}" for name, (colour, _) in list(COLOURS.items())[: len(seen.masks)]]
         + [f"window width {high_hu - low:g}, level {(low + high_hu) / 2:g} HU", "for research use only"]
     )
-    text = f"{title}   ({legend})" if title else legend
-    figure.suptitle(text, color="white", fontsize=10, y=1 - gap / high, va="top", parse_math=False)
+    figure.suptitle(f"{title}   ({legend})", color="white", fontsize=10, y=1 - gap / high, va="top", parse_math=False)
     with atomic(path) as file:
         figure.savefig(file, format="png", facecolor="black", metadata={"Software": None}, pil_kwargs=QUICK)
 

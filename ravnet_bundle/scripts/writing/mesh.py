@@ -68,18 +68,14 @@ def write_mesh(mask: np.ndarray, affine: np.ndarray, path: Path) -> None:
 
 
 def _stl(vertices: np.ndarray, triangles: np.ndarray) -> bytes:
-    corners = vertices[triangles]
-    normals = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
-    lengths = np.linalg.norm(normals, axis=1, keepdims=True)
     facets = np.zeros(len(triangles), [("normal", "<f4", 3), ("corners", "<f4", (3, 3)), ("attribute", "<u2")])
-    facets["normal"] = normals / np.where(lengths > 0, lengths, 1)
-    facets["corners"] = corners
+    facets["corners"] = vertices[triangles]  # a normal of 0 is allowed: programs compute it from the corners' order
     return SPACE.encode().ljust(80) + np.uint32(len(facets)).astype("<u4").tobytes() + facets.tobytes()
 
 
 def _ply(vertices: np.ndarray, triangles: np.ndarray) -> bytes:
     header = f"ply\nformat binary_little_endian 1.0\ncomment {SPACE}\nelement vertex {len(vertices)}\n"
-    header += "".join(f"property float {axis}\n" for axis in "xyz")
+    header += "property float x\nproperty float y\nproperty float z\n"
     header += f"element face {len(triangles)}\nproperty list uchar int vertex_indices\nend_header\n"
     faces = np.zeros(len(triangles), [("number", "u1"), ("corners", "<i4", 3)])
     faces["number"], faces["corners"] = 3, triangles

@@ -2,7 +2,6 @@
 
 import gzip
 import os
-from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -16,13 +15,14 @@ STEPS = 255  # uint8 levels of a probability; rounding 0.5 x 255 to even keeps "
 
 
 def write_nifti(array: np.ndarray, affine: np.ndarray, path: str | os.PathLike) -> None:
-    """Writes `array` atomically as NIfTI-1, gzipped if `path` ends in `.gz`; the same array gives the same bytes.
+    """Writes `array` atomically as gzipped NIfTI-1; the same array gives the same bytes.
 
     Args:
         array: (X, Y, Z); a mask (bool or integers, 0 and 1), stored as uint8; or probabilities (floats, 0 to 1), stored
             as uint8 with `scl_slope` 1/255. The error is below 0.002; a value of at least 0.5 stays at least 0.5.
         affine: (4, 4), voxel indices to RAS millimetres; written as sform and qform, both of code 1. A sheared affine
             gets qform code 0.
+        path: the file, `.nii.gz`.
 
     Raises:
         OSError: the file cannot be written.
@@ -32,23 +32,16 @@ def write_nifti(array: np.ndarray, affine: np.ndarray, path: str | os.PathLike) 
         raise ValueError(f"values {array.min():g} to {array.max():g}: expected a mask or probabilities, 0 to 1.")
     floating = np.issubdtype(array.dtype, np.floating)
     stored = _steps(array) if floating else array.astype(np.uint8, copy=False)
-    header = nib.Nifti1Header()
-    header.set_data_dtype(np.uint8)
-    header.set_data_shape(array.shape)
-    header.set_sform(affine, SCANNER)
+    image = nib.Nifti1Image(stored, affine)
+    image.set_sform(affine, SCANNER)
     try:
-        header.set_qform(affine, SCANNER, strip_shears=False)
+        image.set_qform(affine, SCANNER, strip_shears=False)
     except HeaderDataError:
-        header.set_qform(affine, 0, strip_shears=True)
-    header.set_xyzt_units("mm")
-    image = nib.Nifti1Image(stored, None, header)
-    image.header.set_slope_inter(1 / STEPS if floating else 1, 0)  # Nifti1Image does not take it from the given header
-    with atomic(path) as file:
-        if Path(path).suffix == ".gz":
-            with gzip.GzipFile("", "wb", 6, file, mtime=0) as compressed:
-                image.to_stream(compressed)
-        else:
-            image.to_stream(file)
+        image.set_qform(affine, 0)
+    image.header.set_xyzt_units("mm")
+    image.header.set_slope_inter(1 / STEPS if floating else 1, 0)
+    with atomic(path) as file, gzip.GzipFile("", "wb", 6, file, mtime=0) as compressed:
+        image.to_stream(compressed)
 
 
 def _steps(probabilities: np.ndarray) -> np.ndarray:
