@@ -29,7 +29,10 @@ class Usage(Exception):
 
 def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
-        prog="ravnet", description="Liver segmentation in CT with RA V-Net. For research use only.", allow_abbrev=False
+        prog="ravnet",
+        description="Liver segmentation in CT with RA V-Net. For research use only.",
+        epilog="Example: ravnet segment CT.nii.gz -o OUT. All options: ravnet segment --help.",
+        allow_abbrev=False,
     )
     top.add_argument("--version", action="store_true", help="print versions and the weights' sha256")
     commands = top.add_subparsers(dest="command", metavar="COMMAND")
@@ -45,7 +48,7 @@ def parser() -> argparse.ArgumentParser:
         "inputs",
         nargs="+",
         metavar="INPUT",
-        help="NIfTI, NRRD, MetaImage, DICOM file or folder, zip, folder, .txt list",
+        help="NIfTI, NRRD, MetaImage or DICOM file, DICOM folder or zip, folder of these, .txt list of these",
     )
     p.add_argument("-o", "--output", required=True, metavar="OUT", help="folder for the results")
     for option in fields(Options):
@@ -54,10 +57,10 @@ def parser() -> argparse.ArgumentParser:
             more["action"] = argparse.BooleanOptionalAction if option.default else "store_true"
         p.add_argument(f"--{option.name}", default=option.default, **more)
     p.add_argument("--dry-run", action="store_true", help="only read and check the inputs; write nothing")
-    p.add_argument("--json", action="store_true", help="print the outcomes as JSON")
+    p.add_argument("--json", action="store_true", help="print only the outcomes, as JSON")
     volume = p.add_mutually_exclusive_group()
     volume.add_argument("--quiet", action="store_true", help="print only failures")
-    volume.add_argument("--verbose", action="store_true", help="print what is done, and tracebacks")
+    volume.add_argument("--verbose", action="store_true", help="print each step, and tracebacks of errors")
     return top
 
 

@@ -27,25 +27,32 @@ class Options:
         ValueError: a wrong shard, mesh format, number of threads or workers; the file of weights does not exist.
     """
 
-    series: str | None = _option(None, "DICOM series by number, or largest; by default all", metavar="N|largest")
+    series: str | None = _option(
+        None, "DICOM: only the series with this number, or the largest; by default all", metavar="N|largest"
+    )
     seg: bool = _option(False, "also write DICOM SEG, with the patient's data")
     rtstruct: bool = _option(False, "also write RTSTRUCT, with the patient's data")
     sr: bool = _option(False, "also write SEG, and DICOM SR with the measures")
     probabilities: bool = _option(False, "also write the network's probabilities")
     mesh: str | None = _option(None, "also write the liver's surface (mm, LPS)", metavar="|".join(MESH_FORMATS))
-    native: bool | None = _option(None, "scans without contrast agent: steatosis hint", action="store_true")
+    native: bool | None = _option(
+        None, "the CTs have no contrast agent: tell if the liver may be fatty", action="store_true"
+    )
     height: float | None = _option(None, "patient's height, for the standard liver volume", type=float, metavar="CM")
     weight: float | None = _option(None, "patient's weight", type=float, metavar="KG")
-    bsa: float | None = _option(None, "body surface area, instead of height and weight", type=float, metavar="M2")
-    anonymous: bool = _option(True, "DICOM: hide paths and headers in all but SEG, RTSTRUCT and SR (on)")
+    bsa: float | None = _option(None, "body surface area, if height or weight is not known", type=float, metavar="M2")
+    anonymous: bool = _option(True, "DICOM: paths and headers only in SEG, RTSTRUCT and SR; this is the default")
     resume: bool = _option(False, "keep complete results of earlier runs")
-    fast: bool = _option(False, "larger pixels: faster, a little coarser")
+    fast: bool = _option(False, "larger pixels: faster, slightly coarser masks")
     weights: str | None = _option(None, "other weights, for example fine-tuned ones", metavar="FILE")
     device: str | None = _option(None, "cpu, cuda, cuda:1, mps; by default a GPU if any", metavar="NAME")
     threads: int | None = _option(None, "CPU threads; by default all cores", type=int, metavar="N")
-    shard: str = _option("0/1", "do only part I of N of the studies; I counts from 0", metavar="I/N")
+    shard: str = _option("0/1", "do only part I of N of the CTs; I counts from 0", metavar="I/N")
     workers: int | str | None = _option(
-        None, "processes to start, or a Dask scheduler (tcp://HOST:8786)", type=_workers, metavar="N|ADDRESS"
+        None,
+        "processes to start, or the address of a Dask scheduler (tcp://HOST:8786)",
+        type=_workers,
+        metavar="N|ADDRESS",
     )
 
     def __post_init__(self) -> None:
