@@ -28,7 +28,7 @@ The usual refusals:
 
 | words | what to do |
 |---|---|
-| not HU, soft tissue, mask, normalised | Give a CT in HU: no MR, PET or mask, not normalised, with slope and intercept applied once. |
+| not HU, soft tissue, mask, normalised | Give a CT in HU, rescaled once and not normalised: no MR, PET or mask. |
 | cannot be read, truncated, damaged | Copy or export the file again. |
 | a gap, unevenly spaced, missing | Fetch the missing slices. |
 | doubled | Give one series, one phase. |
@@ -38,7 +38,7 @@ The usual refusals:
 | mm is not within | The header's spacing is wrong, or its unit is not mm. |
 | no orientation, identity | Convert the CT from its DICOM again, or check that the mask's left and right are correct. |
 
-The tables below list every input that the tests make: first those that are read, then those that are refused. To write this page anew:
+The tables list every input that the tests make: first what is read, then what is refused. To write this page anew:
 `cd tests; python -m hostile`.
 """
 PREFIXES = ("NIfTI with ", "NIfTI ", "DICOM folder with ", "DICOM folder ", "DICOM ", "zip ")

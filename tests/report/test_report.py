@@ -13,7 +13,7 @@ from PIL import Image
 
 from scripts.assessment.observations import OBSERVED
 from scripts.phantom import make_phantom
-from scripts.report import write_preview, write_report
+from scripts.report import view, write_preview, write_report
 
 CONTENT = {
     "name": "study 7",
@@ -39,6 +39,10 @@ def scan(phantom):
     }
 
 
+def shown(scan):
+    return view(scan["hu"], [scan["mask"]], scan["affine"])
+
+
 def turned(scan, codes):
     turn = ornt_transform(io_orientation(scan["affine"]), axcodes2ornt(codes))
     return {
@@ -48,7 +52,7 @@ def turned(scan, codes):
 
 
 def test_a_report_holds_all_that_it_shows_and_can_ask_for_nothing(scan, tmp_path):
-    write_report(tmp_path / "r.html", **scan, **CONTENT)
+    write_report(tmp_path / "r.html", shown(scan), **CONTENT)
     page = Page(tmp_path / "r.html")
     for tag, attributes in page.tags:
         assert tag not in ("link", "iframe", "object", "embed", "base", "form", "a")
@@ -70,7 +74,7 @@ def test_verdict_volume_and_what_it_is_for_come_before_everything_else(scan, tmp
         "extent_left_right_mm": 211.4,
     }
     content["about"] = {"weights": "9f2c", "run time": "48.1 s"}
-    write_report(tmp_path / "r.html", **scan, **content)
+    write_report(tmp_path / "r.html", shown(scan), **content)
     text = Page(tmp_path / "r.html").text
     order = ["For research use only", "Review", "The mask has two parts.", "1432 ± 31 ml", "Partial:", "Axial"]
     order += ["HU mean 104", "Width, left to right 211 mm", "A note.", "Weights, SHA-256 9f2c", "Run time 48.1 s"]
@@ -81,7 +85,7 @@ def test_verdict_volume_and_what_it_is_for_come_before_everything_else(scan, tmp
 
 def test_what_the_verdict_goes_by_is_folded_away_and_explained(scan, tmp_path):
     observed = dict.fromkeys(OBSERVED, 1.0)
-    write_report(tmp_path / "r.html", **scan, **{**CONTENT, "measures": observed})
+    write_report(tmp_path / "r.html", shown(scan), **{**CONTENT, "measures": observed})
     page = Page(tmp_path / "r.html")
     measures, details = page.raw.split("<details", 1)
     assert "Expected Dice" not in measures and "Expected Dice<small>overlap with an expert" in details
@@ -92,7 +96,7 @@ def test_what_the_verdict_goes_by_is_folded_away_and_explained(scan, tmp_path):
 
 @pytest.mark.parametrize(("verdict", "word"), [("ok", "✓ OK"), ("review", "! Review"), ("reject", "✕ Reject")])
 def test_a_verdict_is_told_by_words_and_a_sign(scan, tmp_path, verdict, word):
-    write_report(tmp_path / "r.html", **scan, **{**CONTENT, "verdict": verdict})
+    write_report(tmp_path / "r.html", shown(scan), **{**CONTENT, "verdict": verdict})
     assert word in Page(tmp_path / "r.html").text
 
 
@@ -100,7 +104,7 @@ def test_names_are_text_and_never_markup(scan, tmp_path):
     evil = "</title></script><script>alert(1)</script><img src=x onerror=\"alert('1')\">&amp;"
     content = {**CONTENT, "name": evil, "reasons": [evil], "notes": [evil]}
     content |= {"measures": {"volume_ml": 1.0, evil: evil}, "about": {evil: evil}}
-    write_report(tmp_path / "r.html", **scan, **content)
+    write_report(tmp_path / "r.html", shown(scan), **content)
     page = Page(tmp_path / "r.html")
     assert page.text.count(evil) >= 7
     assert not page.all("img") and len(page.all("script")) == 1
@@ -108,7 +112,7 @@ def test_names_are_text_and_never_markup(scan, tmp_path):
 
 @pytest.mark.parametrize("codes", ["LPS", "RAI", "SAR", "PIL"])
 def test_one_steps_through_the_right_slices_whatever_the_storage_order(scan, tmp_path, codes):
-    write_report(tmp_path / "r.html", **turned(scan, codes), **CONTENT)
+    write_report(tmp_path / "r.html", shown(turned(scan, codes)), **CONTENT)
     page, seen = Page(tmp_path / "r.html"), turned(scan, "LPI")
     found = [np.flatnonzero(seen["mask"].any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
     for axis, plane in enumerate(("sagittal", "coronal", "axial")):
@@ -136,7 +140,7 @@ def test_one_steps_through_the_right_slices_whatever_the_storage_order(scan, tmp
 
 
 def test_the_lines_and_sizes_of_the_planes_agree_in_mm(scan, tmp_path):
-    write_report(tmp_path / "r.html", **scan, **CONTENT)
+    write_report(tmp_path / "r.html", shown(scan), **CONTENT)
     page = Page(tmp_path / "r.html")
     boxes = [tuple(map(float, t["viewbox"].split()[2:])) for t in page.all("svg") if "role" in t]
     (x, y), (x2, z), (y2, z2) = boxes
@@ -149,12 +153,12 @@ def test_the_lines_and_sizes_of_the_planes_agree_in_mm(scan, tmp_path):
 
 def test_an_empty_mask_is_shown_as_such(scan, tmp_path):
     empty = {**scan, "mask": np.zeros_like(scan["mask"])}
-    write_report(tmp_path / "r.html", **empty, **{**CONTENT, "measures": {"volume_ml": 0.0}, "verdict": "reject"})
+    write_report(tmp_path / "r.html", shown(empty), **{**CONTENT, "measures": {"volume_ml": 0.0}, "verdict": "reject"})
     page = Page(tmp_path / "r.html")
     assert "Contour of the mask (empty)" in page.text and "0 ml" in page.text
     assert len(list(page.slices("axial"))) == 40
     assert not any(t.get("class") == "contour" for t in page.all("path"))
-    write_preview(tmp_path / "p.png", **empty)
+    write_preview(tmp_path / "p.png", shown(empty), "none")
     assert (tmp_path / "p.png").stat().st_size > 10_000
 
 
@@ -162,7 +166,7 @@ def test_a_mask_in_one_slice_of_many_can_be_stepped_to(scan, tmp_path):
     hu = np.zeros((40, 40, 900), np.float32)
     mask = np.zeros(hu.shape, np.uint8)
     mask[20, 20, 401] = 1
-    write_report(tmp_path / "r.html", hu=hu, mask=mask, affine=np.diag([0.3, 0.3, 0.3, 1]), **CONTENT)
+    write_report(tmp_path / "r.html", view(hu, [mask], np.diag([0.3, 0.3, 0.3, 1])), **CONTENT)
     shown = [index for index, _, inside, _ in Page(tmp_path / "r.html").slices("axial") if inside.any()]
     assert shown == [900 - 1 - 401]
 
@@ -170,7 +174,7 @@ def test_a_mask_in_one_slice_of_many_can_be_stepped_to(scan, tmp_path):
 def test_tilted_slices_are_said_to_be_tilted(scan, tmp_path):
     c, s = np.cos(np.radians(12)), np.sin(np.radians(12))
     tilt = np.array([[1, 0, 0, 0], [0, c, -s, 0], [0, s, c, 0], [0, 0, 0, 1]])
-    write_report(tmp_path / "r.html", **{**scan, "affine": tilt @ scan["affine"]}, **CONTENT)
+    write_report(tmp_path / "r.html", shown({**scan, "affine": tilt @ scan["affine"]}), **CONTENT)
     assert "tilted by up to 12°" in Page(tmp_path / "r.html").text
 
 
@@ -181,8 +185,8 @@ def test_a_large_noisy_volume_stays_small_and_is_never_copied(tmp_path):
     inside[300:600, 300:600] = 1
     hu, mask = (np.broadcast_to(array, (1024, 1024, 160)) for array in (plane, inside))
     tracemalloc.start()
-    write_report(tmp_path / "r.html", hu=hu, mask=mask, affine=np.diag([0.4, 0.4, 0.6, 1]), **CONTENT)
-    write_preview(tmp_path / "p.png", hu=hu, mask=mask, affine=np.diag([0.4, 0.4, 0.6, 1]))
+    write_report(tmp_path / "r.html", view(hu, [mask], np.diag([0.4, 0.4, 0.6, 1])), **CONTENT)
+    write_preview(tmp_path / "p.png", view(hu, [mask], np.diag([0.4, 0.4, 0.6, 1])), "large")
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < hu.size  # less than a byte a voxel
@@ -194,15 +198,15 @@ def test_what_does_not_fit_the_budget_is_thinned_out_and_averaged_down(tmp_path,
     monkeypatch.setattr("scripts.report.page.BUDGET", 1_200_000)
     hu = np.zeros((64, 64, 40), np.float32)
     mask = np.random.default_rng(0).integers(0, 2, hu.shape).astype(np.uint8)  # all contour
-    write_report(tmp_path / "r.html", hu=hu, mask=mask, affine=np.eye(4), **CONTENT)
+    write_report(tmp_path / "r.html", view(hu, [mask], np.eye(4)), **CONTENT)
     assert 500_000 < (tmp_path / "r.html").stat().st_size < 1_300_000
     assert 10 < len(list(Page(tmp_path / "r.html").slices("axial"))) < 40
 
 
 def test_the_same_input_gives_the_same_bytes(scan, tmp_path):
     for name in ("a", "b"):
-        write_report(tmp_path / f"{name}.html", **scan, **CONTENT)
-        write_preview(tmp_path / f"{name}.png", **scan, title="study 7")
+        write_report(tmp_path / f"{name}.html", shown(scan), **CONTENT)
+        write_preview(tmp_path / f"{name}.png", shown(scan), "study 7")
     for kind in ("html", "png"):
         assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
     assert not Image.open(tmp_path / "a.png").text
@@ -211,7 +215,7 @@ def test_the_same_input_gives_the_same_bytes(scan, tmp_path):
 def test_a_preview_is_the_same_in_every_storage_order_and_draws_the_mask(scan, tmp_path):
     pixels = []
     for codes in ("LPS", "RAI", "SAR"):
-        write_preview(tmp_path / f"{codes}.png", **turned(scan, codes), title="one $ and _")
+        write_preview(tmp_path / f"{codes}.png", shown(turned(scan, codes)), "one $ and _")
         pixels.append(np.asarray(Image.open(tmp_path / f"{codes}.png").convert("RGB")).astype(int))
     assert (pixels[0] == pixels[1]).all() and (pixels[0] == pixels[2]).all()
     red, green, blue = np.moveaxis(pixels[0], -1, 0)
@@ -223,8 +227,8 @@ def test_a_preview_is_the_same_in_every_storage_order_and_draws_the_mask(scan, t
 
 
 def test_a_preview_shows_the_truth_too(scan, tmp_path):
-    empty = np.zeros_like(scan["mask"])
-    write_preview(tmp_path / "p.png", **{**scan, "mask": empty}, truth=scan["mask"], title="title")
+    both = view(scan["hu"], [np.zeros_like(scan["mask"]), scan["mask"]], scan["affine"])
+    write_preview(tmp_path / "p.png", both, "title")
     red, green, blue = np.moveaxis(np.asarray(Image.open(tmp_path / "p.png").convert("RGB")).astype(int), -1, 0)
     assert ((blue > 200) & (green > 150) & (red < 110)).sum() > 1000
 
@@ -240,7 +244,7 @@ def browser(tmp_path_factory):
 def test_a_browser_shows_it_without_an_error_or_a_request_and_steps_through_it(scan, tmp_path, browser, width):
     path = tmp_path / "r.html"
     content = {**CONTENT, "name": "long_" * 40, "about": {"weights": "9f2c4e0c" * 8}, "reasons": ["Word " * 40]}
-    write_report(path, **scan, **content)
+    write_report(path, shown(scan), **content)
     browser.open(path, width, 800)
     assert browser.js("document.documentElement.scrollWidth") <= width
     slices = [index for index, *_ in Page(path).slices("axial")]
@@ -278,7 +282,7 @@ def test_a_browser_shows_it_without_an_error_or_a_request_and_steps_through_it(s
 def test_the_browser_forbids_what_a_report_must_not_do(scan, tmp_path, browser):
     """The check above can fail: a page that asks for something, or whose script was changed, is noticed."""
     path = tmp_path / "r.html"
-    write_report(path, **scan, **CONTENT)
+    write_report(path, shown(scan), **CONTENT)
     text = path.read_text(encoding="utf-8")
     path.write_text(text.replace("</main>", "<img src='other.png'><script>document.title = 'run'</script></main>"))
     browser.open(path, 1280, 800)

@@ -10,7 +10,7 @@ from monai.bundle import run
 
 from ..inference.provenance import BUNDLE, peak_memory_gb
 from ..phantom import make_phantom, save_phantom
-from ..report import write_preview
+from ..report import view, write_preview
 
 
 def demo(output_dir: str = "demo") -> None:
@@ -44,8 +44,7 @@ def demo(output_dir: str = "demo") -> None:
         dice = 2 * (found & true).sum() / max(1, found.sum() + true.sum())
         text = f"{dice:.3f}" if true.any() else "none: no liver there"
         print(f"{region:<12} {found.sum() * voxel:11.0f} {true.sum() * voxel:9.0f}   {text}")
-        path, title = folder / f"{region}.png", f"synthetic CT, {region}"
-        write_preview(path, hu=hu, mask=found, affine=affine, truth=true, title=title)
+        write_preview(folder / f"{region}.png", view(hu, [found, true], affine), f"synthetic CT, {region}")
     peak = peak_memory_gb()
     memory = "" if peak is None else f"; {peak:.1f} GB peak memory"
     print(f"\n{seconds:.0f} s for both, reading and writing included{memory}")

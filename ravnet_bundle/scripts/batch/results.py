@@ -1,5 +1,7 @@
 """The files of one study's folder, and the table of all studies."""
 
+from __future__ import annotations
+
 import json
 import logging
 from collections.abc import Iterator, Mapping
@@ -7,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -17,6 +19,9 @@ from ..reading.errors import one_line
 from .claims import Claim
 from .options import MESH_FORMATS, Options
 from .segmenter import Examined
+
+if TYPE_CHECKING:
+    from ..report import View
 
 logger = logging.getLogger(__name__)
 
@@ -112,26 +117,28 @@ def _files(
     folder: Path, result: Result, options: Options, about: Mapping[str, Any], cost: Mapping[str, str]
 ) -> Iterator[Path]:
     """Writes the files, two at a time, and yields their paths."""
+    from ..report import view
+
+    seen = view(result.ct.hu, [result.examined.found.mask], result.ct.affine)
     with ThreadPoolExecutor(1) as beside:
-        mask_and_picture = beside.submit(list, _mask_and_picture(folder, result))
-        yield from _others(folder, result, options, about, cost)
+        mask_and_picture = beside.submit(list, _mask_and_picture(folder, result, seen))
+        yield from _others(folder, result, seen, options, about, cost)
         yield from mask_and_picture.result()
 
 
-def _mask_and_picture(folder: Path, result: Result) -> Iterator[Path]:
+def _mask_and_picture(folder: Path, result: Result, seen: View) -> Iterator[Path]:
     from ..report import write_preview
     from ..writing import write_nifti
 
-    hu, affine, meta = result.ct
-    mask, title = result.examined.found.mask, f"{result.scan.name}: {result.examined.verdict.level}"
-    write_nifti(mask, np.asarray(meta["original_affine"]), folder / MASK)  # not the straightened one
+    affine = np.asarray(result.ct.meta["original_affine"])  # not the straightened one
+    write_nifti(result.examined.found.mask, affine, folder / MASK)
     yield folder / MASK
-    write_preview(folder / PREVIEW, hu=hu, mask=mask, affine=affine, title=title)
+    write_preview(folder / PREVIEW, seen, f"{result.scan.name}: {result.examined.verdict.level}")
     yield folder / PREVIEW
 
 
 def _others(
-    folder: Path, result: Result, options: Options, about: Mapping[str, Any], cost: Mapping[str, str]
+    folder: Path, result: Result, seen: View, options: Options, about: Mapping[str, Any], cost: Mapping[str, str]
 ) -> Iterator[Path]:
     from ..report import write_report
     from ..writing import Unwritable, write_mesh, write_nifti, write_rtstruct, write_seg, write_sr
@@ -170,17 +177,7 @@ def _others(
         file.write(text.encode() + b"\n")
     yield (path := folder / REPORT)
     made = {key: str(value) for key, value in about.items() if value not in (None, False) and key not in UNTOLD}
-    write_report(
-        path,
-        hu=result.ct.hu,
-        mask=mask,
-        affine=affine,
-        name=scan.name,
-        measures=measures,
-        notes=notes,
-        about={**made, **cost},
-        **judged,
-    )
+    write_report(path, seen, name=scan.name, measures=measures, notes=notes, about={**made, **cost}, **judged)
 
 
 def read(folder: Path) -> dict[str, Any]:

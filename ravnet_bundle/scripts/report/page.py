@@ -15,7 +15,7 @@ from PIL import Image
 from skimage.measure import find_contours
 
 from ..files import atomic
-from .planes import AXIAL, CORONAL, SAGITTAL, WINDOW, View, view
+from .planes import AXIAL, CORONAL, SAGITTAL, WINDOW, View
 from .wording import rows
 
 SLICES = {AXIAL: 160, CORONAL: 80, SAGITTAL: 80}  # most slices to step through; more are thinned out evenly
@@ -62,10 +62,8 @@ class Plane(NamedTuple):
 
 def write_report(
     path: str | os.PathLike,
+    seen: View,
     *,
-    hu: np.ndarray,
-    mask: np.ndarray,
-    affine: np.ndarray,
     name: str,
     measures: Mapping[str, object],
     verdict: str,
@@ -79,9 +77,7 @@ def write_report(
 
     Args:
         path: the HTML file.
-        hu: (X, Y, Z), HU, in any storage order.
-        mask: the same shape; above 0 is liver.
-        affine: (4, 4), voxel index -> RAS mm.
+        seen: the CT with the mask.
         name: of the study.
         measures: name -> number, text, truth or a few numbers; None is left out. A name ends in its unit, such as
             `volume_ml`; `volume_uncertainty_ml` is shown behind the volume.
@@ -90,7 +86,6 @@ def write_report(
         notes: remarks about the input.
         about: software and options: name -> text.
     """
-    seen = view(hu, [mask], affine)
     icon, word, meaning = VERDICTS[verdict]
     folder = Path(__file__).parent
     css, script = ((folder / file).read_text(encoding="utf-8") for file in ("page.css", "page.js"))
@@ -125,7 +120,7 @@ def write_report(
         window=f"width {high - low:g}, level {(low + high) / 2:g} HU",
         voxel=" × ".join(f"{mm:.2f}" for mm in seen.spacing),
         tilt=f"{tilt:.0f}" if tilt > 1 else "",
-        empty=not mask.any(),
+        empty=not seen.masks[0].any(),
     )
     with atomic(path) as file:
         file.write(text.encode())

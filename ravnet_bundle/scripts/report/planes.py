@@ -79,7 +79,7 @@ class View(NamedTuple):
 
 
 def view(hu: np.ndarray, masks: Sequence[np.ndarray], affine: np.ndarray) -> View:
-    """Turns arrays (X, Y, Z) in any storage order with their affine (4, 4), index -> RAS mm, into a `View`."""
+    """Turns HU and masks, (X, Y, Z) in any storage order, with their affine (4, 4), index -> RAS mm, into a `View`."""
     turn = ornt_transform(io_orientation(affine), axcodes2ornt("LPI"))
     affine = affine @ inv_ornt_aff(turn, hu.shape)
     hu, *masks = (apply_orientation(array, turn) for array in (hu, *masks))

@@ -8,22 +8,14 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
 from ..files import atomic
-from .planes import AXIAL, CORONAL, SAGITTAL, WINDOW, View, view
+from .planes import AXIAL, CORONAL, SAGITTAL, WINDOW, View
 
 # distinct for colour-blind readers; dark edges set them off from a bright organ
 COLOURS = {"mask": ("yellow", "#ffd60a"), "truth": ("blue", "#35c6ff")}
 QUICK = {"compress_level": 3}  # as small as at zlib's default 6, in half the time
 
 
-def write_preview(
-    path: str | os.PathLike,
-    *,
-    hu: np.ndarray,
-    mask: np.ndarray,
-    affine: np.ndarray,
-    truth: np.ndarray | None = None,
-    title: str,
-) -> None:
+def write_preview(path: str | os.PathLike, seen: View, title: str) -> None:
     """Draws three axial slices, a coronal and a sagittal one with the mask's contour, in radiological orientation.
 
     The axial slices divide the mask (or, without liver, the body) into quarters; the others go through its middle. The
@@ -31,12 +23,9 @@ def write_preview(
 
     Args:
         path: the PNG.
-        hu, mask: (X, Y, Z) on one grid, in any storage order.
-        affine: (4, 4), voxel index -> RAS mm.
-        truth: a reference mask on the same grid; its contour is drawn too.
+        seen: the CT with the mask and, for a second contour, its truth.
         title: above the picture.
     """
-    seen = view(hu, [mask] if truth is None else [mask, truth], affine)
     found = [(part.start, part.stop - 1) for part in seen.found]
     levels = np.linspace(*found[AXIAL], 5).round().astype(int)[1:4].tolist()
     axial = [(f"axial, {name}", AXIAL, level) for name, level in zip(("upper", "middle", "lower"), levels, strict=True)]
