@@ -80,8 +80,7 @@ def segment(
             do(found.scans, end)
         except OutputFull as error:
             outcomes.append(Outcome(settings.output.name, str(settings.output), "failed", str(error)))
-    table = _table(settings.output)
-    return [*(_there(settings.output, outcome) for outcome in outcomes), *table]
+    return outcomes + _table(settings.output)
 
 
 def settled(stack: ExitStack, scans: Sequence[Scan], settings: Settings) -> tuple[Scan, ...]:
@@ -99,14 +98,6 @@ def _bar(total: int, progress: bool) -> tqdm:
     with suppress(OSError):
         return tqdm(total=total, unit="CT", disable=not progress)
     return tqdm(disable=True)
-
-
-def _there(output: Path, outcome: Outcome) -> Outcome:
-    """A study's outcome; failed if its results have been removed since."""
-    folder = output / outcome.name
-    if outcome.status == "failed" or (folder / results.MANIFEST).exists():
-        return outcome
-    return Outcome(outcome.name, outcome.source, "failed", f"{folder}: its results were removed during the run.")
 
 
 def _table(output: Path) -> list[Outcome]:
