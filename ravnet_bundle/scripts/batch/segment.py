@@ -80,7 +80,12 @@ def segment(
             do(found.scans, end)
         except OutputFull as error:
             outcomes.append(Outcome(settings.output.name, str(settings.output), "failed", str(error)))
-    return outcomes + _table(settings.output)
+    try:
+        results.write_table(settings.output)
+    except OSError as error:  # the studies are reported all the same
+        table = settings.output / results.TABLE
+        outcomes.append(Outcome(table.name, str(table), "failed", f"{table}: cannot be written: {error.strerror}."))
+    return outcomes
 
 
 def settled(stack: ExitStack, scans: Sequence[Scan], settings: Settings) -> tuple[Scan, ...]:
@@ -98,13 +103,3 @@ def _bar(total: int, progress: bool) -> tqdm:
     with suppress(OSError):
         return tqdm(total=total, unit="CT", disable=not progress)
     return tqdm(disable=True)
-
-
-def _table(output: Path) -> list[Outcome]:
-    """Writes `measures.csv`; returns a failed outcome if it cannot, so that the studies are still reported."""
-    table = output / results.TABLE
-    try:
-        results.write_table(output)
-        return []
-    except OSError as error:
-        return [Outcome(table.name, str(table), "failed", f"{table}: cannot be written: {error.strerror}.")]

@@ -88,7 +88,7 @@ class Run:
         try:
             self._do(self._loaded(scans))
         finally:
-            for claim in self.claims:
+            for claim in reversed(self.claims):  # the one that made the folder comes last, and removes it if it is empty
                 claim.release()
             self.claims.clear()
 
@@ -98,7 +98,10 @@ class Run:
             try:
                 coming = reader.submit(next, loaded, None)
                 self.segmenter = self.loading.result()
-                self._set_threads()
+                if threads := self.settings.options.threads:
+                    import torch
+
+                    torch.set_num_threads(threads)
                 writer.submit(results.prepare)
                 while study := coming.result():
                     if INTERRUPTED.is_set():
@@ -120,12 +123,6 @@ class Run:
                     written.result()
             finally:
                 self.interrupted.set()  # so that the reader does not wait for other processes
-
-    def _set_threads(self) -> None:
-        if threads := self.settings.options.threads:
-            import torch
-
-            torch.set_num_threads(threads)
 
     def _loaded(self, scans: Sequence[Scan]) -> Iterator[_Study]:
         """Claims and reads one study after the other; a study of another process is tried again until that one ends."""
@@ -189,17 +186,13 @@ class Run:
         try:
             work(study)
             return True
-        except OutputFull:
-            study.claim.release()
+        except OutputFull:  # ends all; `do` releases the claims
             raise
         except Exception as error:
             logger.debug("%s failed", study.name, exc_info=True)
             self.end(Outcome(study.name, str(study.scan.source), "failed", _in_words(study.scan, error)))
             study.claim.release()
             return False
-        except BaseException:
-            study.claim.release()
-            raise
 
     def _load(self, study: _Study) -> None:
         if self.output / study.name in study.scan.files[0].absolute().parents:
