@@ -88,7 +88,7 @@ class Run:
         try:
             self._do(self._loaded(scans))
         finally:
-            for claim in reversed(self.claims):  # the one that made the folder comes last, and removes it if it is empty
+            for claim in reversed(self.claims):  # last the one that made the folder: it removes it if empty
                 claim.release()
             self.claims.clear()
 
