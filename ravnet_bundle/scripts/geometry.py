@@ -32,13 +32,14 @@ def axial_axis(affine: ArrayLike) -> int:
 
 def bounding_box(mask: np.ndarray, margin: int | Sequence[int] = 0) -> Box | None:
     """The smallest box that holds all of a mask, and up to `margin` voxels more on each side; `None` if it is empty."""
-    box = []
-    for axis, (size, more) in enumerate(zip(mask.shape, np.broadcast_to(margin, mask.ndim).tolist())):
-        found = np.flatnonzero(mask.any(axis=tuple({*range(mask.ndim)} - {axis})))
+    box = [slice(None)] * mask.ndim
+    for axis in reversed(range(mask.ndim)):  # slices first, as they lie in memory: the rest is looked for in these
+        found = np.flatnonzero(mask[tuple(box)].any(axis=tuple({*range(mask.ndim)} - {axis})))
         if not len(found):
             return None
-        box.append(slice(max(0, int(found[0]) - more), min(size, int(found[-1]) + 1 + more)))
-    return tuple(box)
+        box[axis] = slice(int(found[0]), int(found[-1]) + 1)
+    wider = zip(box, mask.shape, np.broadcast_to(margin, mask.ndim).tolist())
+    return tuple(slice(max(0, side.start - more), min(size, side.stop + more)) for side, size, more in wider)
 
 
 def components(mask: np.ndarray, corners: bool = True) -> tuple[np.ndarray, np.ndarray]:

@@ -7,6 +7,8 @@ noise, or its mean moves. Both happen here and nowhere else.
 
 from __future__ import annotations
 
+import math
+import mmap
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -16,7 +18,7 @@ from monai.config import KeysCollection
 from monai.data import MetaTensor
 from monai.transforms import InvertibleTransform, MapTransform
 
-from .geometry import axes_of, spacing_of
+from .geometry import axes_of, bounding_box, spacing_of
 
 BLOCK = 48  # slices of the CT that are averaged at once
 SOFT_CLIP = 0.25  # of the window: HU are clipped this far beyond it before the average, see `ToGridd`
@@ -139,12 +141,20 @@ class FromGridd(MapTransform):
         affine = np.asarray(trace["affine"])
         for key in self.key_iterator(result):
             values = torch.as_tensor(result[key])[0]
-            # as files and `reading.load` have it: each slice is one run of memory; zeros take none until written
-            mask = torch.from_numpy(np.zeros(trace["shape"][::-1], np.uint8)).to(values.device).permute(2, 1, 0)
+            # as files and `reading.load` have it: each slice is one run of memory
+            mask = torch.from_numpy(_zeros(trace["shape"][::-1])).to(values.device).permute(2, 1, 0)
             for into, plane in _planes(values, mask, affine, self.threshold):
-                into.copy_(plane >= self.threshold)
+                liver = plane >= self.threshold
+                if box := bounding_box(liver.cpu().numpy()):
+                    into[box].copy_(liver[box])
             result[key] = MetaTensor(mask[None], affine=affine, meta=_rest(image))
         return result
+
+
+def _zeros(shape: Sequence[int]) -> np.ndarray:
+    """uint8 zeros that take memory where they are written, by pages of 4 kB; numpy's do so by 2 MB, several slices."""
+    private = {"flags": mmap.MAP_PRIVATE} if hasattr(mmap, "MAP_PRIVATE") else {}  # Windows has nothing else
+    return np.frombuffer(mmap.mmap(-1, math.prod(shape), **private), np.uint8).reshape(shape)
 
 
 def _rest(volume: MetaTensor) -> dict:

@@ -1,6 +1,7 @@
 """Measures of a liver: volume, HU, extents, and its volume in relation to the body's size."""
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import nibabel as nib
@@ -50,7 +51,7 @@ def measure(
 
     Args:
         hu: (X, Y, Z), HU before any window; any real type, never copied as a whole.
-        mask: (X, Y, Z), liver > 0.
+        mask: (X, Y, Z), liver > 0; only a boolean one is not copied.
         affine: (4, 4), voxels to RAS millimetres; may be oblique.
         native: whether the scan has no contrast agent, if known.
         height_cm, weight_kg: of the patient; both, or neither.
@@ -64,11 +65,11 @@ def measure(
     surface = body_surface_m2(height_cm, weight_kg, bsa_m2)
     spacing = spacing_of(affine)
     box = bounding_box(mask, margin=1) or (slice(0, 1),) * 3
-    inside = mask[box] > 0
+    inside = mask[box].astype(bool, copy=False)
     volume, uncertainty = _volume(inside, spacing)
     result: dict[str, Any] = {"volume_ml": volume, "volume_uncertainty_ml": uncertainty}
-    result |= _cut(inside, hu[box] > PADDING, box, mask.shape, affine)
-    result |= _extents(inside, box, affine)
+    result |= _cut(inside, hu[box], box, mask.shape, affine)
+    result |= _extents(inside, affine)
     result |= _intensities(hu, inside, box, spacing)
     median = result["hu_median"]
     result["contrast_guess"] = "enhanced" if median is not None and median >= ENHANCED_HU else None
@@ -112,20 +113,33 @@ def _volume(inside: np.ndarray, spacing: np.ndarray) -> tuple[float, float]:
     count. Errors of readers and networks are not included.
     """
     voxel = float(np.prod(spacing)) / 1000
-    faces = sum(int(np.count_nonzero(np.diff(inside, axis=axis))) for axis in range(3))
+    planes = [inside[..., z] for z in range(inside.shape[2])]  # one after the other, to save memory; also below
+    faces = sum(int(np.count_nonzero(np.diff(plane, axis=axis))) for plane in planes for axis in (0, 1))
+    faces += sum(int(np.count_nonzero(low != high)) for low, high in pairwise(planes))
     return int(np.count_nonzero(inside)) * voxel, faces * voxel / math.sqrt(12)
 
 
-def _cut(inside: np.ndarray, seen: np.ndarray, box: Box, shape: tuple[int, ...], affine: np.ndarray) -> dict[str, Any]:
+def _cut(inside: np.ndarray, hu: np.ndarray, box: Box, shape: tuple[int, ...], affine: np.ndarray) -> dict[str, Any]:
     """Where the liver touches the grid's border, or padding inside it (a round field of view, empty slices)."""
     spacing, codes = spacing_of(affine), nib.aff2axcodes(affine)
+    starts, ends = [0] * 3, [0] * 3  # faces across each axis
+    for axis in range(3):
+        liver = np.moveaxis(inside, axis, 0)
+        starts[axis] = (box[axis].start == 0) * np.count_nonzero(liver[0])
+        ends[axis] = (box[axis].stop == shape[axis]) * np.count_nonzero(liver[-1])
+    below = below_unseen = np.zeros(inside.shape[:2], bool)
+    for z in range(inside.shape[2]):
+        liver, unseen = inside[..., z], hu[..., z] <= PADDING
+        for axis, (here, there) in enumerate(((liver, unseen), (liver.T, unseen.T))):
+            starts[axis] += np.count_nonzero(here[1:] & there[:-1])
+            ends[axis] += np.count_nonzero(here[:-1] & there[1:])
+        starts[2] += np.count_nonzero(liver & below_unseen)
+        ends[2] += np.count_nonzero(below & unseen)
+        below, below_unseen = liver, unseen
     areas = dict.fromkeys(SIDES.values(), 0.0)
     for axis in range(3):
-        liver, view = np.moveaxis(inside, axis, 0), np.moveaxis(seen, axis, 0)
-        starts = np.count_nonzero(liver[1:] & ~view[:-1]) + (box[axis].start == 0) * np.count_nonzero(liver[0])
-        ends = np.count_nonzero(liver[:-1] & ~view[1:]) + (box[axis].stop == shape[axis]) * np.count_nonzero(liver[-1])
         face = float(np.prod(spacing)) / spacing[axis] / 100  # cm2
-        areas[SIDES[OPPOSITE[codes[axis]]]], areas[SIDES[codes[axis]]] = starts * face, ends * face
+        areas[SIDES[OPPOSITE[codes[axis]]]], areas[SIDES[codes[axis]]] = starts[axis] * face, ends[axis] * face
     sides = [side for side, area in areas.items() if area >= CUT_CM2]
     return {
         "partial": bool(sides),
@@ -134,15 +148,17 @@ def _cut(inside: np.ndarray, seen: np.ndarray, box: Box, shape: tuple[int, ...],
     }
 
 
-def _extents(inside: np.ndarray, box: Box, affine: np.ndarray) -> dict[str, float | None]:
+def _extents(inside: np.ndarray, affine: np.ndarray) -> dict[str, float | None]:
     """The sides of the box around all voxels, along the body's axes."""
-    columns = inside.any(axis=2)
-    if not columns.any():
+    ends = []  # of rows: a linear function is greatest there
+    for z in range(inside.shape[2]):
+        j = np.flatnonzero(inside[..., z].any(axis=0))
+        rows = inside[:, j, z]
+        for i in (rows.argmax(axis=0), len(rows) - 1 - rows[::-1].argmax(axis=0)):
+            ends.append(np.stack([i, j, np.full_like(j, z)], axis=1))
+    points = np.concatenate(ends)
+    if not len(points):
         return {f"extent_{name}_mm": None for name in EXTENTS}
-    i, j = np.nonzero(columns)
-    ends = inside[i, j]  # a linear function is greatest at a column's end
-    first, last = ends.argmax(axis=1), inside.shape[2] - 1 - ends[:, ::-1].argmax(axis=1)
-    points = np.concatenate([np.stack([i, j, k], axis=1) for k in (first, last)])
     world = points @ np.asarray(affine)[:3, :3].T
     return dict(
         zip(

@@ -139,7 +139,7 @@ class Segmenter:
 
         with self.turn:
             found = self.pipeline(as_tensor(ct))
-            measures = measure(ct.hu, found.mask, ct.affine, **options.body)
+            measures = measure(ct.hu, found.mask.view(bool), ct.affine, **options.body)
             network = (found.image, found.answer, found.delivered, found.affine)
             seen = observe(measures, ct.affine, *network, self.pipeline.predict, self.limits.temperature)
         found = found._replace(image=np.empty(0))  # nobody asks for it any more
