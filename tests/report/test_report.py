@@ -1,5 +1,6 @@
 """What a person looks at: `scripts/report`, as files and in a browser."""
 
+import base64
 import itertools
 import os
 import re
@@ -277,6 +278,35 @@ def test_a_browser_shows_it_without_an_error_or_a_request_and_steps_through_it(s
     assert requests[0] == path.as_uri() and all(url.startswith("data:image/jpeg;") for url in requests[1:])
     wrong = ("Log.entryAdded", "Runtime.exceptionThrown", "Runtime.consoleAPICalled")
     assert not [event for event in browser.events if event["method"] in wrong]
+
+
+def test_the_arrow_keys_step_through_it_and_a_dark_screen_gets_a_dark_page(scan, tmp_path, browser):
+    path = tmp_path / "r.html"
+    write_report(path, **scan, **CONTENT)
+    grounds = []
+    for scheme in ("light", "dark"):
+        browser.open(path, 1280, 800, **{"prefers-color-scheme": scheme})
+        grounds.append(browser.js("getComputedStyle(document.body).backgroundColor"))
+    bright, dark = (sum(map(int, re.findall(r"\d+", ground))) for ground in grounds)
+    assert bright > 600 and dark < 120
+    browser.js("document.querySelector('.axial input').focus()")
+    before = int(browser.js("document.querySelector('.axial input').value"))
+    for kind in ("rawKeyDown", "keyUp"):
+        browser("Input.dispatchKeyEvent", type=kind, key="ArrowRight", code="ArrowRight", windowsVirtualKeyCode=39)
+    index = [index for index, *_ in Page(path).slices("axial")][before + 1]
+    assert browser.js("document.querySelector('.axial use').getAttribute('href')") == f"#axial-{index}"
+
+
+def test_it_prints_on_one_page_of_a4(scan, tmp_path, browser):
+    """With as much as a report usually says: all that the verdict goes by, reasons, notes."""
+    observed = dict.fromkeys(OBSERVED, 1.0)
+    many = {"measures": {**CONTENT["measures"], **observed}, "reasons": ["Word " * 20] * 3, "notes": ["Word " * 20] * 2}
+    write_report(tmp_path / "r.html", **scan, **{**CONTENT, **many, "about": {"weights": "9f2c4e0c" * 8}})
+    browser.open(tmp_path / "r.html", 1280, 800)
+    pdf = base64.b64decode(browser("Page.printToPDF", preferCSSPageSize=True, printBackground=True)["data"])
+    (width, height) = map(float, re.search(rb"/MediaBox ?\[0 0 ([\d.]+) ([\d.]+)\]", pdf).groups())
+    assert (width, height) == (pytest.approx(595.3, abs=1), pytest.approx(841.9, abs=1))  # A4, points
+    assert len(re.findall(rb"/Type ?/Page\b", pdf)) == 1
 
 
 def test_the_browser_forbids_what_a_report_must_not_do(scan, tmp_path, browser):
