@@ -50,3 +50,9 @@ def test_dcmtk_reads_the_report(written):
     ended = subprocess.run([dump, Path(written[0][0], "liver.sr.dcm")], capture_output=True, text=True)
     assert ended.returncode == 0 and "Imaging Measurement Report" in ended.stdout
     assert not [line for line in ended.stderr.splitlines() if line.startswith(("E:", "F:"))]
+
+
+@pytest.mark.skipif(not shutil.which("dciodvfy"), reason="dciodvfy, of Debian's dicom3tools, is not installed")
+def test_dciodvfy_finds_no_error_in_the_report(written):
+    said = subprocess.run(["dciodvfy", written[0][0] / "liver.sr.dcm"], capture_output=True, text=True).stderr
+    assert "SR" in said and "Error" not in said, said

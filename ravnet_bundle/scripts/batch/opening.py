@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from ..inference.pipeline import Pipeline
 
 logger = logging.getLogger(__name__)
-UNUSED = ("ignite", "matplotlib", "scipy.signal", "tensorboard")  # MONAI imports them; segmentation does not
+# MONAI imports them; segmentation does not
+UNUSED = ("ignite", "itk", "matplotlib", "scipy.optimize", "scipy.signal", "scipy.spatial", "skimage", "tensorboard")
 own_process = False  # whether only the command uses this process, so that nothing else needs all of MONAI
 
 
@@ -35,25 +36,26 @@ def opened(options: Options) -> Pipeline:
     """The pipeline with its network and weights. Raises `ValueError` if the weights are of another network."""
     # waiting threads must sleep: active waiting takes four times as long beside other programs
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    with _quickly():
-        from ..inference.pipeline import Pipeline
     overrides: dict[str, Any] = {"device": options.device} if options.device else {}
     if options.fast:
         overrides["pixel_size"] = "@fast_pixel_size"
     if options.weights is not None:
         overrides["checkpointloader#load_path"] = options.weights
-    try:
-        return Pipeline(**overrides)
-    except Exception as error:  # unpickling raises anything
-        if options.weights is None:
-            raise
-        logger.debug("weights", exc_info=True)
-        raise ValueError(f"{options.weights}: cannot be loaded: give weights of this network.") from error
+    with _quickly():
+        from ..inference.pipeline import Pipeline
+
+        try:
+            return Pipeline(**overrides)
+        except Exception as error:  # unpickling raises anything
+            if options.weights is None:
+                raise
+            logger.debug("weights", exc_info=True)
+            raise ValueError(f"{options.weights}: cannot be loaded: give weights of this network.") from error
 
 
 @contextmanager
 def _quickly() -> Iterator[None]:
-    """Halves the time to import MONAI, which imports every optional library that is installed.
+    """Halves the time to import MONAI, which imports every optional library that is installed, some at the first use.
 
     In the command's own process, libraries that segmentation does not use look as if they were not installed.
     """
