@@ -125,16 +125,16 @@ def _cut(inside: np.ndarray, hu: np.ndarray, box: Box, shape: tuple[int, ...], a
     starts, ends = [0] * 3, [0] * 3  # faces across each axis
     for axis in range(3):
         liver = np.moveaxis(inside, axis, 0)
-        starts[axis] = (box[axis].start == 0) * np.count_nonzero(liver[0])
-        ends[axis] = (box[axis].stop == shape[axis]) * np.count_nonzero(liver[-1])
+        starts[axis] = int(np.count_nonzero(liver[0])) if box[axis].start == 0 else 0
+        ends[axis] = int(np.count_nonzero(liver[-1])) if box[axis].stop == shape[axis] else 0
     below = below_unseen = np.zeros(inside.shape[:2], bool)
     for z in range(inside.shape[2]):
         liver, unseen = inside[..., z], hu[..., z] <= PADDING
         for axis, (here, there) in enumerate(((liver, unseen), (liver.T, unseen.T))):
-            starts[axis] += np.count_nonzero(here[1:] & there[:-1])
-            ends[axis] += np.count_nonzero(here[:-1] & there[1:])
-        starts[2] += np.count_nonzero(liver & below_unseen)
-        ends[2] += np.count_nonzero(below & unseen)
+            starts[axis] += int(np.count_nonzero(here[1:] & there[:-1]))
+            ends[axis] += int(np.count_nonzero(here[:-1] & there[1:]))
+        starts[2] += int(np.count_nonzero(liver & below_unseen))
+        ends[2] += int(np.count_nonzero(below & unseen))
         below, below_unseen = liver, unseen
     areas = dict.fromkeys(SIDES.values(), 0.0)
     for axis in range(3):
