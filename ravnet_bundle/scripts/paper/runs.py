@@ -76,7 +76,11 @@ class Run:
             dict(overrides),
             [bundle_root / "configs" / f"{n}.json" for n in ("train", *recipe)],
         )
+        if missing := [path.name for path in self.files if not path.exists()]:
+            raise ValueError(f"{key.network}: recipe: there is no {', '.join(missing)} in {bundle_root / 'configs'}.")
         parser = ConfigParser(ConfigParser.load_config_files(self.files))
+        if "warmup_steps" not in parser["lr_scheduler"]:  # paper.json's rate is constant
+            self.overrides.pop("lr_scheduler#warmup_steps", None)
         parser.update(self.overrides)
         train = {key: value for key, value in parser.config.items() if key not in PLACES}
         self.settings = plain({"train": train, "scans": scans})
