@@ -243,7 +243,7 @@ def test_an_unknown_network_ends_the_command_in_one_line(phantoms, tmp_path):
     done = subprocess.run([*command, "--networks", "['W-Net']"], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 1
     assert "Traceback" not in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("comparing: no network is named W-Net: there are U-Net, ")
+    assert done.stderr.splitlines()[-1].startswith("comparing: networks: no network is named W-Net: there are U-Net, ")
     assert not (tmp_path / "out").exists()
 
 
@@ -252,7 +252,14 @@ def test_an_unknown_network_ends_the_command_in_one_line(phantoms, tmp_path):
     [
         ({"budget": 200}, "train#max_epochs: 6 there, 12 here"),
         ({"settings": {**SMALL, "learning_rate": 0.1}}, "train#learning_rate: 0.01 there, 0.1 here"),
-        ({"folds": 9}, "no fold 0 of 9: folds count from 0"),
+        ({"folds": 9}, "no fold 0 of 9: folds count from 0, and there can be 2 to 7 of them"),
+        ({"budget": 0}, "budget 0 is less than an epoch of 16 slices"),
+        ({"recipe": ["mine"]}, "there is no mine.json in"),
+        ({"experiments": []}, "experiments lists no run"),
+        ({"experiments": [{"networks": ["V-Net"]}]}, "experiments: no network is named V-Net: there are U-Net, "),
+        ({"experiments": [{"networks": ["U-Net"], "fold": [0]}]}, "experiments: no key is named fold: there are"),
+        ({"variants": {"Mine": {"of": "V-Net"}}}, "variants: no network is named V-Net: there are U-Net, "),
+        ({"variants": {"Mine": {"of": "U-Net", "prior": 0.1}}}, "variants: no key is named prior: there are of, "),
     ],
 )
 def test_changed_settings_are_refused_in_one_line(changed, said, whole, phantoms):
@@ -261,6 +268,38 @@ def test_changed_settings_are_refused_in_one_line(changed, said, whole, phantoms
         compare(phantoms, whole[0], ["RA V-Net"], **changed)
     assert said in str(refused.value) and "\n" not in str(refused.value)
     assert {path: path.stat().st_mtime_ns for path in whole[0].rglob("*")} == before
+
+
+def test_rows_of_another_budget_are_refused_although_their_folders_are_gone(whole, phantoms, tmp_path):
+    shutil.copy(whole[0] / "runs.csv", tmp_path)
+    with pytest.raises(SystemExit, match="RA V-Net was made with 96 slices, not 192: name another output_dir"):
+        compare(phantoms, tmp_path, CHOSEN, budget=200)
+
+
+def test_the_papers_recipe_keeps_its_constant_rate(phantoms, tmp_path):
+    variants = json.loads(Path(CONFIG).read_text())["variants"]
+    name = "RA V-Net, paper's recipe"
+    variants[name]["settings"] = {"train#dataset#size": SMALL["patch_size"]}
+    compare(phantoms, tmp_path, [name], budget=16, variants=variants, experiments=[{"networks": [name], "folds": [0]}])
+    assert [row["network"] for row in rows(tmp_path / "runs.csv")] == [name]
+
+
+def test_a_row_whose_variant_is_gone_stays_in_the_tables(whole, phantoms, tmp_path):
+    for name in TABLES[:2]:
+        shutil.copy(whole[0] / name, tmp_path)
+    compare(phantoms, tmp_path, [], variants={}, experiments=FOLDS[:1])
+    assert table_row(tmp_path, VARIANT, "What each choice is worth")[2] == "-"
+
+
+def test_one_fold_of_two_is_not_called_all(whole, phantoms, tmp_path):
+    for name in TABLES[:2]:
+        head, *lines = (whole[0] / name).read_text().splitlines()
+        kept = [line for line in lines if not line.startswith("RA V-Net,1,")]
+        assert len(kept) < len(lines)
+        (tmp_path / name).write_text("\n".join([head, *kept]) + "\n")
+    compare(phantoms, tmp_path, [])
+    assert "## All folds" not in (tmp_path / "tables.md").read_text()
+    assert table_row(tmp_path, "RA V-Net", "Some folds")
 
 
 def test_a_network_that_fails_is_named_and_the_others_go_on(phantoms, tmp_path):

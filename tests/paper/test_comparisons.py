@@ -120,6 +120,12 @@ def test_a_wrong_name_or_scale_is_refused(arguments, message):
         build(*arguments)
 
 
+@pytest.mark.parametrize("prior", [0, 1, -0.1])
+def test_a_prior_that_is_no_share_is_refused(prior):
+    with pytest.raises(ValueError, match="between 0 and 1, got"):
+        build("U-Net", scale=0.25, prior=prior)
+
+
 def test_without_cofres_only_the_encoder_differs():
     keys = [set(build(name, scale=0.25).state_dict()) for name in ("RA V-Net", "RA V-Net without CofRes")]
     assert {key.split(".")[0] for key in keys[0] ^ keys[1]} == {"level1", "level2", "level3", "level4", "bottom"}

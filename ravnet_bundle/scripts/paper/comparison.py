@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import gc
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,9 @@ from .rivals import NETWORKS, REFINEMENTS
 from .runs import Key, Run
 
 logger = logging.getLogger(__name__)
+
+EXPERIMENT = ("networks", "folds", "seeds")
+VARIANT = ("of", "network", "budget", "recipe", "settings")
 
 
 class Comparison:
@@ -42,8 +45,9 @@ class Comparison:
         settings: more keys of train.json that all runs share.
 
     Raises:
-        SystemExit: with one line; before anything is run: an unknown name, no data, or a run in `output_dir` with other
-            settings; at the end: the networks that failed.
+        SystemExit: with one line; before anything is run: an unknown name or key, no such recipe or fold, a budget of
+            less than an epoch, no data, or a run in `output_dir` with other settings; at the end: the networks that
+            failed.
     """
 
     def __init__(
@@ -104,16 +108,25 @@ class Comparison:
 
     def prepare(self) -> list[Run]:
         """All runs, checked."""
+        refuse("experiments", "key", (key for part in self.experiments for key in part), EXPERIMENT)
+        refuse("variants", "key", (key for variant in self.variants.values() for key in variant), VARIANT)
+        refuse("variants", "network", (of.get("of", name) for name, of in self.variants.items()), list(NETWORKS))
         keys = self.keys()
+        if not keys:
+            raise ValueError("experiments lists no run.")
         names = list(dict.fromkeys(key.network for key in keys))
-        unknown = [name for name in names if name not in NETWORKS and name not in self.variants]
-        unknown += [name for name in self.networks or () if name not in names]
-        if unknown:
-            raise ValueError(f"no network is named {', '.join(unknown)}: there are {', '.join(names)}.")
+        refuse("experiments", "network", names, list({**NETWORKS, **self.variants}))
+        refuse("networks", "network", self.networks or (), names)
         splits = {fold: self.split(fold) for fold in {key.fold for key in keys}}
         runs = [self.plan(key, splits[key.fold]) for key in keys]
+        rows = {key_of(row): row for row in read(self.output_dir / "runs.csv")}
         for run in runs:
             run.check()
+            if (row := rows.get(run.key)) and int(row["slices"]) != run.slices:
+                raise ValueError(
+                    f"{self.output_dir / 'runs.csv'}: {run.key.network} was made with {row['slices']} slices, not "
+                    f"{run.slices}: name another output_dir, or delete that row."
+                )
         return runs
 
     def split(self, fold: int) -> dict[str, list[str]]:
@@ -147,7 +160,10 @@ class Comparison:
             },
         }
         interval = self.settings["val_interval"]
-        epochs = max(1, variant.get("budget", self.budget) // self.settings["slices_per_epoch"])
+        budget, epoch = variant.get("budget", self.budget), self.settings["slices_per_epoch"]
+        epochs = budget // epoch
+        if epochs < 1:
+            raise ValueError(f"{key.network}: budget {budget} is less than an epoch of {epoch} slices.")
         interval = min(interval, epochs)
         epochs -= epochs % interval  # the last epoch is validated too
         overrides |= {"max_epochs": epochs, "val_interval": interval, "lr_scheduler#warmup_steps": max(1, epochs // 25)}
@@ -181,7 +197,7 @@ class Comparison:
         cases = sorted(self.cases(runs), key=lambda row: (order.get(key_of(row), len(order)), row["name"]))
         failures = {run.key.network: text for run in runs if (text := run.failure())}
         texts = {"runs.csv": csv_text(rows), "cases.csv": csv_text(cases)}
-        texts["tables.md"] = tables.markdown(rows, cases, self.variants, failures)
+        texts["tables.md"] = tables.markdown(rows, cases, self.folds, self.variants, failures)
         for name, text in texts.items():
             with atomic(self.output_dir / name) as file:
                 file.write(text.encode())
@@ -194,6 +210,11 @@ class Comparison:
     def shown(self, run: Run) -> bool:
         """Whether its contours are drawn: a network's first run, if the masks are there."""
         return run.key.network in NETWORKS and (run.key.fold, run.key.seed) == (0, 0) and run.row() is not None
+
+
+def refuse(where: str, what: str, names: Iterable[str], known: Sequence[str]) -> None:
+    if unknown := [name for name in dict.fromkeys(names) if name not in known]:
+        raise ValueError(f"{where}: no {what} is named {', '.join(unknown)}: there are {', '.join(known)}.")
 
 
 def read(path: Path) -> list[dict[str, str]]:

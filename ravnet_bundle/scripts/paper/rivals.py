@@ -75,10 +75,12 @@ def build(
         more: arguments of this network alone.
 
     Raises:
-        ValueError: an unknown network, or a scale that does not give a valid width.
+        ValueError: an unknown network, a scale that does not give a valid width, or a prior that is no share.
     """
     if name not in NETWORKS:
         raise ValueError(f"no network is named {name!r}: there are {', '.join(NETWORKS)}.")
+    if prior is not None and not 0 < prior < 1:
+        raise ValueError(f"prior must lie between 0 and 1, got {prior}.")
     full = inspect.signature(NETWORKS[name]).parameters["width"].default
     width = full * scale
     if width < 1 or width != int(width):

@@ -16,20 +16,23 @@ from .stats import Difference, Estimate, by_scan, difference, estimate, holm
 Rows = Sequence[Mapping[str, str]]
 
 
-def markdown(runs: Rows, cases: Rows, variants: Mapping[str, Mapping[str, Any]], failures: Mapping[str, str]) -> str:
+def markdown(
+    runs: Rows, cases: Rows, folds: int, variants: Mapping[str, Mapping[str, Any]], failures: Mapping[str, str]
+) -> str:
     """All tables.
 
     Args:
         runs: of runs.csv.
         cases: of cases.csv.
+        folds: number of the cross-validation's folds.
         variants: as of `Comparison`: they are compared with the network that they are of.
         failures: network -> one line.
     """
     networks = list(dict.fromkeys(row["network"] for row in runs))
     scores = {name: by_scan(row for row in cases if row["network"] == name) for name in networks}
-    most = max(map(len, scores.values()), default=0)
-    whole = [name for name in networks if name in NETWORKS and len(scores[name]) == most]
-    part = [name for name in networks if name in NETWORKS and len(scores[name]) < most]
+    done = {name: len({row["fold"] for row in runs if row["network"] == name}) for name in networks}
+    whole = [name for name in networks if name in NETWORKS and done[name] == folds]
+    part = [name for name in networks if name in NETWORKS and done[name] < folds]
     parts = ["# The paper's comparison, measured"]
     if whole:
         parts += ["## All folds", accuracy(whole, scores, cases)]
@@ -73,15 +76,16 @@ def accuracy(names: Sequence[str], scores: Mapping[str, Mapping[str, float]], ca
 def changes(names: Sequence[str], cases: Rows, variants: Mapping[str, Mapping[str, Any]]) -> str:
     """Each variant's paired difference to its network, on the same folds and seeds."""
     found, against = {}, {}
+    of = {name: variants.get(name, {}).get("of", "-") for name in names}  # a row's variant may be gone
     for name in names:
         rows = [row for row in cases if row["network"] == name]
         same = {(row["fold"], row["seed"]) for row in rows}
-        base = [r for r in cases if r["network"] == variants[name].get("of") and (r["fold"], r["seed"]) in same]
+        base = [r for r in cases if r["network"] == of[name] and (r["fold"], r["seed"]) in same]
         found[name] = by_scan(rows)
         against[name] = difference(found[name], by_scan(base))
     corrected = corrections(against)
     lines = [
-        [name, str(len(found[name])), number(mean(found[name].values())), variants[name].get("of", "-")]
+        [name, str(len(found[name])), number(mean(found[name].values())), of[name]]
         + paired(against[name], corrected.get(name))
         for name in names
     ]

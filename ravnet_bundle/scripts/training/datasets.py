@@ -176,7 +176,9 @@ def _fold(items: Sequence[dict], fold: int, folds: int, seed: int) -> dict[str, 
     """The test part of a fold, and the rest as "training"."""
     patients = sorted({item["patient"] for item in items})
     if not 2 <= folds <= len(patients) or fold not in range(folds):
-        raise DataError(f"no fold {fold} of {folds}: folds count from 0, and {len(patients)} patients give 2 or more.")
+        raise DataError(
+            f"no fold {fold} of {folds}: folds count from 0, and there can be 2 to {len(patients)} of them."
+        )
     test, training = _apart(items, np.random.default_rng(seed).permutation(patients)[fold::folds])
     return {"training": training, "test": test}
 
