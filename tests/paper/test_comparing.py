@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections import defaultdict
 from pathlib import Path
 
@@ -18,10 +19,12 @@ import torch
 from scipy import ndimage
 
 import scripts.training.handlers
+from scripts.batch.claims import Claim
 from scripts.inference.axial import AxialInferer
 from scripts.networks import RAVNet
 from scripts.paper.published import PUBLISHED
 from scripts.paper.rivals import NETWORKS
+from scripts.paper.runs import Run
 from scripts.phantom import make_decathlon
 
 BUNDLE = Path(__file__).parents[2] / "ravnet_bundle"
@@ -235,6 +238,23 @@ def test_a_run_ended_by_sigterm_and_by_kill_9_goes_on_to_the_same_figures(whole,
     (first,), (second,) = (rows(output / "runs.csv", network="SA-UNet") for output in (whole[0], tmp_path))
     assert first["validation"] == second["validation"]
     assert not state.exists()
+
+
+def test_a_run_of_another_process_is_waited_for_and_not_done_twice(whole, phantoms, tmp_path, monkeypatch):
+    theirs, run = Claim.take(run_folder(tmp_path, "SA-UNet"), "run"), Run.run
+
+    def end():
+        shutil.copytree(run_folder(whole[0], "SA-UNet"), run_folder(tmp_path, "SA-UNet"), dirs_exist_ok=True)
+        theirs.release()
+
+    def watched(self):
+        threading.Timer(0.2, end).start()
+        return run(self)
+
+    monkeypatch.setattr(Run, "run", watched)
+    compare(phantoms, tmp_path, ["SA-UNet"])
+    assert len(rows(tmp_path / "runs.csv", network="SA-UNet")) == 1
+    assert not (tmp_path / "cache").exists()  # nothing was trained
 
 
 def test_an_unknown_network_ends_the_command_in_one_line(phantoms, tmp_path):

@@ -26,8 +26,8 @@ class Comparison:
 
     `output_dir/runs.csv` has a row per complete run, and `output_dir/cases.csv` a row per scan of it. A run that they
     hold is not run again, also if the runs' folders in `output_dir/runs` are gone. An interrupted run resumes. Several
-    processes may share an `output_dir`, each with other `networks`. Networks of one structure (U-Net and ULSM-Net)
-    share a training.
+    processes may share an `output_dir`, best each with other `networks`: for a run of another process they wait.
+    Networks of one structure (U-Net and ULSM-Net) share a training.
 
     Args:
         bundle_root: the bundle's folder.

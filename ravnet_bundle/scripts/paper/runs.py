@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import torch
 from monai.bundle import ConfigParser, ConfigWorkflow
 
+from ..batch.claims import Claim
 from ..files import atomic
 
 logger = logging.getLogger(__name__)
@@ -103,13 +104,19 @@ class Run:
             )
 
     def run(self) -> bool:
-        """Trains, evaluates, and writes run.json and cases.csv; false if SIGTERM ended the training early."""
-        if not self.train():
-            return False
-        if not (self.results / "summary.json").exists():
-            self.evaluate()
-        save({**self.key._asdict(), **load(self.training / "record.json")}, self.folder / "run.json")
-        return True
+        """Trains, evaluates, and writes run.json; false if SIGTERM ended the training early.
+
+        Waits while another process uses the same training.
+        """
+        with Claim.alone(self.training, "run"):
+            if self.row():
+                return True
+            if not self.train():
+                return False
+            if not (self.results / "summary.json").exists():
+                self.evaluate()
+            save({**self.key._asdict(), **load(self.training / "record.json")}, self.folder / "run.json")
+            return True
 
     def train(self) -> bool:
         """Trains or resumes; false if SIGTERM ended it early."""
