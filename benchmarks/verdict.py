@@ -28,7 +28,7 @@ BUNDLE = Path(__file__).resolve().parents[1] / "ravnet_bundle"
 sys.path.insert(0, str(BUNDLE))
 
 from scipy.ndimage import gaussian_filter  # noqa: E402  (the bundle's root is on the path first)
-from scipy.optimize import brentq  # noqa: E402
+from scipy.optimize import minimize_scalar  # noqa: E402
 from stress import Case, Product, Row, dice, upright  # noqa: E402
 
 from scripts.assessment import Limits, judge  # noqa: E402
@@ -154,18 +154,18 @@ def cases(folder: str, also: Sequence[Sequence[str]] = ()) -> Iterator[Case]:
 
 
 def temperature(product: Product, chosen: Sequence[Case]) -> float:
-    """The temperature at which the network expects the true Dice, in the mean over scans with a mask."""
+    """The temperature at which the network expects the true Dice, as near as may be over the scans with a mask."""
     found = [(product.segment(case), case) for case in chosen]
     found = [(one, case) for one, case in found if one.mask.any()]
     if not found:
         raise SystemExit("these weights find a liver in no validation scan: no limits can be derived for them.")
-    true = np.mean([dice(one.mask > 0, case.liver) for one, case in found])
 
-    def expected(value: float) -> float:
-        each = (expected_dice(calibrated(one.answer, value), one.delivered >= FOUND) for one, _ in found)
-        return float(np.mean(list(each)))
+    def error(value: float) -> float:
+        guesses = [expected_dice(calibrated(one.answer, value), one.delivered >= FOUND) for one, _ in found]
+        truths = [dice(one.mask > 0, case.liver) for one, case in found]
+        return float(np.square(np.subtract(guesses, truths)).sum())
 
-    return round(float(brentq(lambda value: expected(value) - true, 0.5, 20)), 2)
+    return round(float(minimize_scalar(error, bounds=(0.5, 20), method="bounded").x), 2)
 
 
 def derive(rows: Sequence[Row]) -> dict[str, tuple[float | None, float | None]]:
@@ -221,7 +221,7 @@ def main() -> None:
     arguments = parser.parse_args()
     product, rows, start = Product(arguments.weights), [], time.perf_counter()
     if arguments.write:
-        chosen = [case for case in scans(arguments.data, ()) if case.part.startswith("validation")]
+        chosen = [case for case in scans(arguments.data, ()) if case.part == "validation"]
         product.limits = Limits(product.weights, product.pipeline.grid, temperature(product, chosen), {})
     for case in cases(arguments.data, arguments.also):
         rows.append(product.row(case))
