@@ -8,8 +8,8 @@ import pytest
 
 SCRIPTS = Path(__file__).parents[1] / "ravnet_bundle" / "scripts"
 ROOMS = (  # from low to high: a room may import those before it
-    "blocks", "networks", "files", "geometry", "grid", "phantom", "inference", "training", "evaluation", "paper",
-    "reading", "writing", "assessment", "report", "batch", "cli",
+    "blocks", "networks", "files", "geometry", "grid", "phantom", "inference", "training", "evaluation",
+    "reading", "writing", "assessment", "report", "batch", "paper", "cli",
 )  # fmt: skip
 MODULES = {".".join(path.relative_to(SCRIPTS).with_suffix("").parts): path for path in sorted(SCRIPTS.rglob("*.py"))}
 

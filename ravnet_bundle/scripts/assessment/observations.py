@@ -61,7 +61,7 @@ def observe(
         measures: of `measures.measure`.
         affine: of the CT, (4, 4).
         image: the network's input, (X', Y', Z') in 0..1, axes towards R, A, S.
-        answer: the network's probabilities, on the same grid.
+        answer: the network's probabilities without white bowel, on the same grid.
         delivered: the same after the three-dimensional steps.
         network_affine: of that grid.
         predict: the network's probabilities for n slices of such an image, (X', Y', Z') and n indices -> (X', Y', n),

@@ -13,6 +13,7 @@ from monai.data import MetaTensor
 from monai.transforms import Activationsd, Compose, SaveImaged
 
 from ..grid import FromGridd
+from .bowel import BowelContrastd
 from .provenance import BUNDLE
 
 TRIES = 100
@@ -24,7 +25,7 @@ class Segmentation(NamedTuple):
     Attributes:
         mask: uint8, 0 and 1, on the CT's own grid `(X, Y, Z)`.
         image: float16, what the network saw, 0..1, on its grid `(X', Y', Z')`.
-        answer: float16, the network's probabilities, on the same grid.
+        answer: float16, the network's probabilities without white bowel, on the same grid.
         delivered: float16, these after the three-dimensional steps: what the mask is made of.
         affine: of that grid, 4 x 4, RAS world, mm.
         note: where a three-dimensional step gave up, what it says.
@@ -74,7 +75,7 @@ class Pipeline:
             if isinstance(step, FromGridd):
                 delivered = _half(item["pred"])
             item = step(item)
-            if isinstance(step, Activationsd):
+            if isinstance(step, (Activationsd, BowelContrastd)):
                 answer = _half(item["pred"])
         return Segmentation(
             item["pred"][0].numpy(),
