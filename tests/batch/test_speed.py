@@ -74,7 +74,7 @@ def test_the_network_sees_a_third_of_thin_slices_and_the_liver_alone_closely(thi
     hook.remove()
     both = 2 * np.count_nonzero(found.mask & (thin.label > 0))
     assert both > 0.95 * (np.count_nonzero(found.mask) + np.count_nonzero(thin.label))
-    assert sum(seen) <= 105  # 40 in the first pass, and the liver's; the CT has 240
+    assert sum(seen) <= 110  # 40 in the first pass, and the liver's; the CT has 240
     assert operations.get_total_flops() < 500e9
 
 

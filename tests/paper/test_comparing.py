@@ -126,8 +126,11 @@ def test_the_rows_are_those_of_the_masks(network, whole, phantoms):
 
 
 def test_a_network_is_compared_by_its_largest_component(whole):
-    for path in (run_folder(whole[0], "RA V-Net") / "test" / "masks").iterdir():
-        assert ndimage.label(np.asarray(nib.load(path).dataobj), np.ones((3, 3, 3)))[1] <= 1
+    masks = [nib.load(path).dataobj for path in (run_folder(whole[0], "RA V-Net") / "test" / "masks").iterdir()]
+    assert any(np.any(mask) for mask in masks)
+    for mask in masks:
+        parts = np.bincount(ndimage.label(mask, np.ones((3, 3, 3)))[0].ravel())[1:]
+        assert not len(parts) or parts.max() > 0.99 * parts.sum()  # the way back to the scan's grid may part a voxel
 
 
 def test_the_table_has_mean_published_figure_and_paired_difference(whole):
