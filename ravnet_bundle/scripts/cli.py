@@ -12,11 +12,15 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 from .batch import interruption, opening
 from .batch.claims import Claim
-from .batch.options import Options, Outcome
+from .batch.options import Options
 from .batch.shards import Shard
+
+VERDICTS = {"ok": "ok", "review": "REVIEW", "reject": "REJECT"}
 
 
 class Usage(Exception):
@@ -88,7 +92,7 @@ def main(arguments: list[str] | None = None) -> int:
 def _run(arguments: Sequence[str]) -> int:
     top = parser()
     try:
-        options = top.parse_args(arguments)
+        options = top.parse_args([_as_path(argument) for argument in arguments])
     except SystemExit as end:  # argparse has said why
         return int(end.code or 0)
     if not options.version and options.command is None:
@@ -100,6 +104,12 @@ def _run(arguments: Sequence[str]) -> int:
     except Usage as error:
         _complain(f"error: {error}")
         return 2
+
+
+def _as_path(argument: str) -> str:
+    """Makes an existing file whose name begins with `-` a path, so that it is not read as an option."""
+    option = argument in ("-o", "-h") or argument.startswith("--")
+    return f"./{argument}" if argument[:1] == "-" and not option and os.path.lexists(argument) else argument
 
 
 def _complain(line: str) -> None:
@@ -166,14 +176,14 @@ def _segment(options: argparse.Namespace) -> int:
     return 1 if any(outcome.status == "failed" for outcome in outcomes) else 0
 
 
-def _missing(inputs: Sequence[str]) -> list[Outcome]:
+def _missing(inputs: Sequence[str]) -> list[Any]:
     """Failed outcomes if none of the inputs exists."""
     if any(os.path.exists(source) or not source.isprintable() for source in inputs):
         return []
-    return [Outcome("", source, "failed", f"{source}: no such file or folder.") for source in inputs]
+    return [SimpleNamespace(status="failed", error=f"{source}: no such file or folder.") for source in inputs]
 
 
-def _tell(options: argparse.Namespace, outcomes: Sequence[Outcome]) -> None:
+def _tell(options: argparse.Namespace, outcomes: Sequence[Any]) -> None:
     """Prints one line per study; failures go to stderr."""
     lines = []
     if options.json:
@@ -182,8 +192,9 @@ def _tell(options: argparse.Namespace, outcomes: Sequence[Outcome]) -> None:
         if outcome.status == "failed":
             _complain(f"error: {outcome.error}")
         elif not options.quiet and not options.json:
+            reasons = " ".join(outcome.reasons)
             kept = " (kept)" if outcome.status == "kept" else ""
-            verdict = f"{outcome.verdict.upper()}: {' '.join(outcome.reasons)}" if outcome.reasons else outcome.verdict
+            verdict = VERDICTS[outcome.verdict] + (f": {reasons}" if reasons else "")
             lines.append(f"{outcome.name}: {outcome.volume_ml:.0f} ml, {verdict}{kept}")
     if not options.quiet and not options.json and not options.dry_run:
         failed = sum(outcome.status == "failed" for outcome in outcomes)

@@ -80,6 +80,18 @@ def test_a_full_disk_ends_the_run_with_one_line_that_names_the_output(cts, tmp_p
     assert len(computed) < 4 and debris(output) == [] and sorted(os.listdir(output)) == ["a"]
 
 
+def test_results_that_were_removed_during_the_run_are_not_said_to_be_there(cts, tmp_path, monkeypatch):
+    write = results.write_table
+
+    def removed(output):
+        shutil.rmtree(output / "a")
+        write(output)
+
+    monkeypatch.setattr(results, "write_table", removed)
+    gone, there = segment([cts / "a.nii.gz", cts / "b.nii.gz"], tmp_path / "out")
+    assert (gone.status, there.status) == ("failed", "done") and f"{tmp_path / 'out' / 'a'}: " in gone.error
+
+
 @pytest.mark.parametrize(
     ("error", "says"),
     [
@@ -177,6 +189,13 @@ def test_an_output_that_takes_nothing_is_one_line(cts, tmp_path, stdout, capfd):
         stdout(full)
         assert main(["segment", str(cts / "a.nii.gz"), "-o", str(tmp_path / "out"), "--dry-run"]) == 1
     assert capfd.readouterr().err == "error: standard output: No space left on device\n"
+
+
+def test_a_name_that_begins_with_a_dash_is_an_input(cts, tmp_path, monkeypatch, capsys):
+    shutil.copy(cts / "a.nii.gz", tmp_path / "-ct.nii.gz")
+    monkeypatch.chdir(tmp_path)
+    assert main(["segment", "-ct.nii.gz", "-o", "out", "--dry-run"]) == 0
+    assert ": 40 x 36 x 8 voxels" in capsys.readouterr().out
 
 
 def test_an_input_that_is_not_there_is_said_before_libraries_are_loaded(tmp_path):

@@ -1,6 +1,7 @@
 """What a CT costs, counted in what no machine changes: modules, slices, operations, bytes. Times are in benchmarks/."""
 
 import ctypes
+import math
 import mmap
 import subprocess
 import sys
@@ -74,7 +75,9 @@ def test_the_network_sees_a_third_of_thin_slices_and_the_liver_alone_closely(thi
     hook.remove()
     both = 2 * np.count_nonzero(found.mask & (thin.label > 0))
     assert both > 0.95 * (np.count_nonzero(found.mask) + np.count_nonzero(thin.label))
-    assert sum(seen) <= 110  # 40 in the first pass, and the liver's; the CT has 240
+    first, step = 40, 3  # slices of the first pass, and their distance, of the grid's 120; the CT has 240
+    liver = math.ceil(np.count_nonzero((thin.label > 0).any((0, 1))) / 2)
+    assert sum(seen) <= first + liver + 2 * step  # from a slice without liver to the next
     assert operations.get_total_flops() < 500e9
 
 

@@ -126,9 +126,9 @@ def test_the_rows_are_those_of_the_masks(network, whole, phantoms):
 
 
 def test_a_network_is_compared_by_its_largest_component(whole):
-    masks = [nib.load(path).dataobj for path in (run_folder(whole[0], "RA V-Net") / "test" / "masks").iterdir()]
-    assert any(np.any(mask) for mask in masks)
-    for mask in masks:
+    paths = [path for path in whole[0].glob("runs/*/*/*/test/masks/*") if "ULSM" not in str(path)]  # which refines it
+    assert paths
+    for mask in (nib.load(path).dataobj for path in paths):
         parts = np.bincount(ndimage.label(mask, np.ones((3, 3, 3)))[0].ravel())[1:]
         assert not len(parts) or parts.max() > 0.99 * parts.sum()  # the way back to the scan's grid may part a voxel
 
@@ -160,7 +160,7 @@ def test_a_run_has_its_facts(whole):
 
 def test_the_figures_are_drawn_with_the_contours_of_both(whole):
     pictures = {name: matplotlib.image.imread(whole[0] / name)[..., :3] for name in FIGURES}
-    assert all(min(picture.shape[:2]) > 200 and picture.std() > 0.05 for picture in pictures.values())
+    assert all(min(picture.shape[:2]) > 300 and picture.std() > 0.05 for picture in pictures.values())
     for colour in ((64, 255, 128), (255, 64, 64)):
         assert (abs(pictures["contours.png"] * 255 - colour) < 3).all(-1).sum() > 20
 

@@ -80,12 +80,13 @@ def segment(
             do(found.scans, end)
         except OutputFull as error:
             outcomes.append(Outcome(settings.output.name, str(settings.output), "failed", str(error)))
+    tables = []
     try:
         results.write_table(settings.output)
     except OSError as error:  # the studies are reported all the same
         table = settings.output / results.TABLE
-        outcomes.append(Outcome(table.name, str(table), "failed", f"{table}: cannot be written: {error.strerror}."))
-    return outcomes
+        tables = [Outcome(table.name, str(table), "failed", f"{table}: cannot be written: {error.strerror}.")]
+    return [_there(settings.output, outcome) for outcome in outcomes] + tables
 
 
 def settled(stack: ExitStack, scans: Sequence[Scan], settings: Settings) -> tuple[Scan, ...]:
@@ -103,3 +104,11 @@ def _bar(total: int, progress: bool) -> tqdm:
     with suppress(OSError):
         return tqdm(total=total, unit="CT", disable=not progress)
     return tqdm(disable=True)
+
+
+def _there(output: Path, outcome: Outcome) -> Outcome:
+    """A study's outcome; failed if its results have been removed since."""
+    folder = output / outcome.name
+    if outcome.status == "failed" or (folder / results.MANIFEST).exists():
+        return outcome
+    return Outcome(outcome.name, outcome.source, "failed", f"{folder}: its results were removed during the run.")

@@ -73,7 +73,7 @@ def style(name: str) -> dict[str, object]:
 def dots(scores: Mapping[str, Mapping[str, float]]) -> Figure:
     """Each scan's Dice as a dot, a row per network, best first; a line at the mean."""
     names = sorted(scores, key=lambda name: np.mean(list(scores[name].values())))
-    figure, axis = plt.subplots(figsize=(9, 1 + 0.32 * len(names)), layout="constrained")
+    figure, axis = plt.subplots(figsize=(9, 2 + 0.32 * len(names)), layout="constrained")
     for row, name in enumerate(names):
         values = list(scores[name].values())
         axis.plot(values, row + np.linspace(-0.2, 0.2, len(values)), ".", color=style(name)["color"], alpha=0.7)

@@ -17,6 +17,7 @@ from monai.bundle import ConfigParser, ConfigWorkflow
 
 from ..batch.claims import Claim
 from ..files import atomic
+from ..inference.axial import has_fast_bfloat16
 
 logger = logging.getLogger(__name__)
 
@@ -131,12 +132,12 @@ class Run:
             if not state.exists() or torch.load(state, weights_only=True, mmap=True)["epoch"] < self.epochs:
                 return False
             network = flow.parser.get_parsed_content("network")
-            size = flow.parser["patch_size"]
+            loss, size = flow.parser.get_parsed_content("loss"), flow.parser["patch_size"]
             save(
                 {
                     "slices": self.slices,
                     "parameters": sum(p.numel() for p in network.parameters() if p.requires_grad),
-                    **times(network, flow.parser.get_parsed_content("loss"), size, flow.parser["batch_size"]),
+                    **times(network, loss, size, flow.parser["batch_size"]),
                     "validation": validations(self.training),
                     "commit": commit(self.bundle_root),
                     "hardware": hardware(),
@@ -148,14 +149,11 @@ class Run:
 
     def evaluate(self) -> None:
         """Writes the files of `CaseTables` and the masks of the test part's scans."""
-        steps = [f"@network_steps#{i}" for i in range(len(STEPS) - 1)] + [
-            "*@refinement",
-            f"@network_steps#{len(STEPS) - 1}",
-        ]
+        steps = "$[*@network_steps[:-1], *@refinement, @network_steps[-1], @saving]"
         flow = self._workflow(
             "evaluate",
             output_dir=str(self.results),
-            **{"validate#inferer": "@train#inferer", "mask_steps": f"$[{', '.join(steps)}, @saving]"},
+            **{"validate#inferer": "@train#inferer", "mask_steps": steps},
         )
         flow.parser["network_steps"] = STEPS
         flow.parser["refinement"] = [self.refinement] if self.refinement else []
@@ -214,7 +212,7 @@ def times(network: torch.nn.Module, loss: Callable, size: Sequence[int], batch: 
         return round(1000 * min(taken[1:]) / batch, 3)
 
     def forward() -> torch.Tensor:
-        with torch.autocast(x.device.type, torch.bfloat16):
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=has_fast_bfloat16(x.device)):
             return network(x)
 
     step = shortest(lambda: loss(forward().float(), (x > 0.5).float()).backward())

@@ -79,7 +79,7 @@ def write_report(
         path: the HTML file.
         seen: the CT with the mask.
         name: of the study.
-        measures: name -> number, text or truth; None is left out. A name ends in its unit, such as
+        measures: name -> number, text, truth or a few numbers; None is left out. A name ends in its unit, such as
             `volume_ml`; `volume_uncertainty_ml` is shown behind the volume.
         verdict: "ok", "review" or "reject".
         reasons: of the verdict, sentences.

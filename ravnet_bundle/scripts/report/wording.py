@@ -95,11 +95,13 @@ def rows(measures: Mapping[str, object]) -> list[Row]:
 
 
 def number(value: object) -> str:
-    """A value with meaningful digits: `1432`, `31.4`, `0.87`, `yes`."""
+    """A value with meaningful digits: `1432`, `31.4`, `0.87`, `yes`, `12.0 × 9.50`."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
         return f"{value:.{_decimals(value)}f}" if math.isfinite(value) else "unknown"
+    if isinstance(value, (list, tuple)):
+        return " × ".join(map(number, value))
     return str(value)
 
 
