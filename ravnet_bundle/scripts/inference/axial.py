@@ -23,6 +23,8 @@ class AxialInferer(Inferer):
     Slices of a volume go through the network in batches, zero-padded to a multiple of `divisor` and cropped back.
     Logits come back as float32, on the input's device and grid.
 
+    `coarse`, set by `CoarseFirst`: a volume's pixels are made so many times as large before the network.
+
     Args:
         batch_size: slices in one forward pass over a volume.
         divisor: height and width of what the network sees are multiples of it.
@@ -34,6 +36,7 @@ class AxialInferer(Inferer):
     def __init__(self, batch_size: int = 8, divisor: int = 16, amp: bool = True, seen: Sequence[int] = (0,)):
         super().__init__()
         self.batch_size, self.divisor, self.amp, self.seen = batch_size, divisor, amp, tuple(seen)
+        self.coarse = 1
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
@@ -43,8 +46,10 @@ class AxialInferer(Inferer):
             return self._forward(plain, network, *args, **kwargs)
         if plain.ndim != 5:
             raise ValueError(f"AxialInferer needs (B, C, H, W) or (B, C, X, Y, Z), got shape {tuple(plain.shape)}.")
-        every = range(plain.shape[4])
-        return torch.stack([self.slices(volume, every, None, network, *args, **kwargs) for volume in plain])
+        _, _, *plane, depth = plain.shape
+        size = None if self.coarse == 1 else [max(1, n // self.coarse) for n in plane]
+        logits = torch.stack([self.slices(volume, range(depth), size, network, *args, **kwargs) for volume in plain])
+        return logits if size is None else F.interpolate(logits, (*plane, depth), mode="trilinear")
 
     def slices(
         self,

@@ -89,7 +89,7 @@ def deform(
 
 
 def shift_liver(
-    images: torch.Tensor, labels: torch.Tensor, draw: Draw, hu: tuple[float, float] = (-90, 40), edge: float = 1.0
+    images: torch.Tensor, labels: torch.Tensor, draw: Draw, hu: tuple[float, float] = (-120, 40), edge: float = 1.0
 ) -> torch.Tensor:
     """Makes the whole liver darker or brighter by `hu`; the edge is smoothed by a Gaussian of `edge` pixels."""
     soft = smooth(labels, torch.full((len(labels),), edge, device=labels.device))
@@ -189,7 +189,7 @@ class Augmentation:
     agent: float = 0.6  # contrast agent in stomach and bowel
     filtered: float = 0.3
     noise: float = 0.4
-    streaks: float = 0.15
+    streaks: float = 0.2
     thicker: float = 0.2  # slices
     cut: float = 0.1  # a smaller field of view
 
@@ -245,11 +245,14 @@ class PrepareSlices(PrepareBatch):
     """For MONAI's trainer: moves a batch of `Slices` to the device, as floats 0..1, and augments it by its own seed.
 
     Returns:
-        images `(B, C, H, W)` and the labels of their middle slices, `(B, 1, H, W)`.
+        images `(B, C, H, W)` and the labels of their middle slices, `(B, 1, H, W)`; both smaller by `coarse`, which
+        `CoarseFirst` sets.
 
     Args:
         transforms: functions of images and labels that return both, such as `Augmentation`.
     """
+
+    coarse = 1
 
     def __init__(self, transforms: Sequence[Callable[..., tuple[torch.Tensor, torch.Tensor]]] = ()):
         self.transforms = transforms
@@ -267,4 +270,7 @@ class PrepareSlices(PrepareBatch):
             torch.default_generator.manual_seed(int(batchdata["seed"][0]))
             for transform in self.transforms:
                 images, labels = transform(images, labels)
-        return images, labels[:, labels.shape[1] // 2, None]
+        labels = labels[:, labels.shape[1] // 2, None]
+        if self.coarse > 1:
+            images, labels = (F.avg_pool2d(planes, self.coarse) for planes in (images, labels))
+        return images, (labels >= 0.5).to(images.dtype)

@@ -131,7 +131,7 @@ def shallow_network(images: torch.Tensor, draw: Draw, channels: int = 4, most: f
 
 
 def filtered(
-    images: torch.Tensor, draw: Draw, sd: tuple[float, float] = (0.5, 1.5), amount: tuple[float, float] = (-1.0, 1.0)
+    images: torch.Tensor, draw: Draw, sd: tuple[float, float] = (0.5, 1.5), amount: tuple[float, float] = (-1.5, 1.0)
 ) -> torch.Tensor:
     """Blurs by a Gaussian of `sd` pixels (amount 1), or sharpens by an unsharp mask (amount below 0)."""
     b = len(images)
@@ -139,7 +139,7 @@ def filtered(
 
 
 def noise(
-    images: torch.Tensor, draw: Draw, hu: tuple[float, float] = (0, 35), grain: tuple[float, float] = (0.4, 2.0)
+    images: torch.Tensor, draw: Draw, hu: tuple[float, float] = (0, 45), grain: tuple[float, float] = (0.4, 2.0)
 ) -> torch.Tensor:
     """Adds noise of standard deviation `hu`, from a sharp kernel's (high frequencies only) to coarse grains.
 
