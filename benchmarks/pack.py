@@ -43,14 +43,15 @@ def write(data: Path, archive: Path, keys: dict[str, object]) -> None:
     parser.read_config(str(BUNDLE / "configs" / "train.json"))
     parser.update({"bundle_root": str(BUNDLE), "dataset_dir": str(data), **keys})
     parser.get_parsed_content("code_path")
-    from scripts.training.slices import pack
+    from scripts.training.slices import WITHOUT_LIVER, pack
 
     with tempfile.TemporaryDirectory() as folder, tarfile.open(archive, "w") as tar:
         for name in ("configs", "scripts"):
             tar.add(BUNDLE / name, f"ravnet_bundle/{name}", filter=lambda m: None if "__pycache__" in m.name else m)
-        for part in PARTS.values():
+        transform, split = (parser.get_parsed_content(key) for key in ("train#preprocessing", "datasplit"))
+        for part in (*PARTS.values(), "phantoms"):
             file = Path(folder) / f"{part}.npz"
-            pack(parser.get_parsed_content("datasplit")[part], parser.get_parsed_content("train#preprocessing"), file)
+            pack(WITHOUT_LIVER if part == "phantoms" else split[part], transform, file)
             tar.add(file, f"ravnet_bundle/slices/{part}.npz")
         entry = tarfile.TarInfo("ravnet_bundle/configs/packed.json")
         content = overlay(keys)

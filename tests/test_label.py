@@ -137,7 +137,7 @@ def test_trained_from_monai_label_or_by_slicers_button_the_weights_go_on_and_eac
             "train#handlers": [{**loader, "strict": False}, *config("train")["train"]["handlers"]],
             "displayable_configs": {"learning_rate": learning_rate, "slices_per_epoch": 8},
         }
-        small = {"network_def#width": 8, "patch_size": [32, 32], "num_workers": 0}
+        small = {"network_def#width": 8, "patch_size": [32, 32], "num_workers": 0, "phantom_share": 0}
         folders = {"ckpt_dir": str(file.parent), "output_dir": str(output), "dataset_dir": str(tmp_path / "nowhere")}
         run(
             run_id=run_id,

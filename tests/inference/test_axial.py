@@ -136,3 +136,18 @@ def test_other_numbers_of_dimensions_are_refused(shape, network):
 def test_a_volume_kept_as_float16_passes_without_amp(network, volume):
     half = volume.half()
     torch.testing.assert_close(AxialInferer(amp=False)(half, network), AxialInferer(amp=False)(half.float(), network))
+
+
+def test_a_coarse_inferer_sees_larger_pixels_and_answers_on_the_volumes_grid(network, volume):
+    inferer = AxialInferer(amp=False)
+    inferer.coarse = 2
+    smooth = torch.nn.functional.interpolate(volume[..., :2], scale_factor=(16, 16, 1), mode="nearest")  # flat squares
+    seen = []
+
+    def look(x):
+        seen.append(x.shape[2:])
+        return x
+
+    answer = inferer(smooth, look)
+    assert answer.shape == smooth.shape and set(seen) == {(256, 384)}
+    torch.testing.assert_close(answer[:, :, 8::16, 8::16], volume[..., :2], rtol=0, atol=1e-5)

@@ -78,7 +78,7 @@ def test_the_whole_liver_gets_darker_or_brighter_softly():
     images, labels = body(200)
     change = (shift_liver(images, labels, draw()) - images) / HU
     inside = change[:, 0, 66, 40]
-    assert -90 <= inside.min() < -80 and 30 < inside.max() <= 40
+    assert -120 <= inside.min() < -108 and 30 < inside.max() <= 40
     torch.testing.assert_close(change[:, 0, 60:76, 24:56], inside[:, None, None].expand(-1, 16, 32), atol=0.2, rtol=0)
     assert not change[:, :, :50].any()
     edge = change[:, 0, 56, 40] / inside
@@ -142,10 +142,10 @@ def test_noise_has_its_strength_and_any_grain_and_air_stays_black():
     images = images.where(images > 0, open_window(images))
     added = (noise(images, draw()) - images)[:, 0]
     sd = added.std((1, 2)) / HU
-    assert sd.min() < 3 and 31 < sd.max() <= 35.01
+    assert sd.min() < 3 and 40 < sd.max() <= 45.01
     neighbours = (added[:, 1:] * added[:, :-1]).mean((1, 2)) / added.var((1, 2))
     assert neighbours.min() < -0.1 and neighbours.max() > 0.8  # a sharp kernel's, and grains
-    assert (noise(images, draw())[:, :, :8].clamp(min=0) > 0).float().mean() < 0.02
+    assert (noise(images, draw())[:, :, :8].clamp(min=0) > 0).float().mean() < 0.03
 
 
 def test_black_stays_black_in_random_networks_and_filters_blur_and_sharpen():

@@ -11,6 +11,7 @@ from monai.data import DataLoader
 from monai.transforms import CastToTyped, Compose
 
 from scripts.phantom import make_decathlon
+from scripts.training import slices as slices_module
 from scripts.training.slices import LEVELS, Scans, Slices
 
 BUNDLE = Path(__file__).resolve().parents[2] / "ravnet_bundle"
@@ -31,7 +32,7 @@ def dataset(data, tmp_path):
         parser = ConfigParser()
         parser.read_config(str(BUNDLE / "configs" / "train.json"))
         folders = {"bundle_root": str(BUNDLE), "dataset_dir": str(data), "output_dir": str(tmp_path)}
-        parser.update({**folders, "pixel_size": 8, "patch_size": [32, 64], **settings})
+        parser.update({**folders, "pixel_size": 8, "patch_size": [32, 64], "phantom_share": 0, **settings})
         return parser.get_parsed_content(key)
 
     return make
@@ -102,6 +103,18 @@ def test_a_share_of_one_gives_liver_alone_and_where_there_is_none_any_slice(data
     assert all(slices[i]["label"][1].any() for i in range(60))
     slices.liver = [liver[:0] for liver in slices.liver]
     assert any(not slices[i]["label"][1].any() for i in range(60))
+
+
+def test_a_share_of_the_slices_is_of_phantoms_without_a_liver(dataset, tmp_path, monkeypatch):
+    small = {"seed": 101, "region": "pelvis", "shape": (40, 40, 6), "spacing": (10, 10, 20)}
+    monkeypatch.setattr(slices_module, "WITHOUT_LIVER", (small,))
+    slices = dataset(slices_per_epoch=400, liver_share=1.0, phantom_share=0.25)
+    empty = [not slices[i]["label"].any() for i in range(400)]
+    assert np.mean(empty) == pytest.approx(0.25, abs=0.07)
+    assert all(slices[i]["image"].any() for i in range(40))
+    assert len(files(tmp_path)) == 2
+    dataset(phantom_share=0.1)
+    assert len(files(tmp_path)) == 2  # made once
 
 
 def test_the_same_seed_draws_the_same_slices(dataset):

@@ -30,6 +30,7 @@ TINY = {
     "slices_per_epoch": 16,
     "pixel_size": 6,
     "liver_share": 1.0,  # batches alike: what is learnt shows in a few steps
+    "phantom_share": 0.0,
     "learning_rate": 0.06,
     "max_epochs": EPOCHS,
     "val_interval": 2,
@@ -191,6 +192,29 @@ def test_finetuning_starts_from_the_given_weights_and_leaves_them_alone(uninterr
     for network in (state["network"], state["averaged"]):  # a learning rate of 0 changes nothing that is learned
         torch.testing.assert_close([network[name] for name in learned], [weights[name] for name in learned])
     assert given.read_bytes() == before
+
+
+def test_pixels_are_coarse_at_first_and_fine_from_trained_weights_on(phantoms, tmp_path, here, monkeypatch):
+    seen = []
+    forward = RAVNet.forward
+
+    def watched(network, x):
+        seen.append((network.training, x.shape[2]))
+        return forward(network, x)
+
+    def sizes() -> tuple[list[int], int]:
+        """The slices' heights in the training's steps, and the volumes' in validation after the first epoch."""
+        steps, first = [size for training, size in seen if training], next(s for training, s in seen if not training)
+        seen.clear()
+        return steps, first
+
+    monkeypatch.setattr(RAVNet, "forward", watched)
+    train(phantoms, tmp_path / "first", max_epochs=4, val_interval=1)
+    (steps, first), given = sizes(), tmp_path / "first" / "models" / "model.pt"
+    assert steps == [32] * 6 + [48] * 2  # 24 pixels, padded; two steps in each of four epochs
+    train(phantoms, tmp_path / "second", overlays=("finetune",), weights=str(given), max_epochs=4, val_interval=1)
+    steps, second = sizes()
+    assert steps == [48] * 8 and first < second
 
 
 def test_the_papers_recipe_stops_at_its_loss(phantoms, tmp_path, here):

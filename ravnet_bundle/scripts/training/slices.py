@@ -7,6 +7,7 @@ import logging
 import zipfile
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
+from copy import deepcopy
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -94,7 +95,7 @@ class Scans(Dataset):
             path = path / name(data, transform)
             with idist.one_rank_first() if idist.get_world_size() > 1 else nullcontext():
                 if not path.exists():
-                    pack(data, transform, path)
+                    pack(data, deepcopy(transform), path)  # a transform that was used has another hash
         with np.load(path) as arrays:
             number = len(arrays.files) // 2
             self.scans = [[torch.from_numpy(arrays[f"{key}_{i}"]) for key in ("image", "label")] for i in range(number)]
@@ -111,7 +112,7 @@ class Slices(Randomizable, Scans):
     """Random slices of such scans; all scans are equally likely.
 
     With probability `liver_share` a slice is drawn from the scan's slices with liver, if there are any, else from all.
-    With probability `phantom_share` it is a slice of `WITHOUT_LIVER` instead.
+    With probability `phantom_share` it is a slice of `WITHOUT_LIVER` instead (beside a .npz file: of its `phantoms.npz`).
 
     Args:
         data, transform, file: as for `Scans`.
@@ -142,7 +143,8 @@ class Slices(Randomizable, Scans):
         scans = () if isinstance(data, Missing) else self.scans
         self.liver = [label.flatten(1).any(1).nonzero()[:, 0].numpy() for _, label in scans]
         if phantom_share and scans:
-            self.phantoms = Scans(WITHOUT_LIVER, transform, file).scans
+            beside = Path(file).with_name("phantoms.npz") if file.endswith(".npz") else file
+            self.phantoms = Scans(WITHOUT_LIVER, transform, str(beside)).scans
 
     def __len__(self) -> int:
         return self.number
