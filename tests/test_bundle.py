@@ -24,6 +24,7 @@ CONFIGS = BUNDLE / "configs"
 TINY = {
     "network_def#width": 8,
     "patch_size": [32, 32],
+    "phantom_share": 0,
     "slices_per_epoch": 16,
     "max_epochs": 1,
     "val_interval": 1,

@@ -46,7 +46,10 @@ def test_an_unknown_network_ends_the_command_in_one_line(phantoms, tmp_path):
     "changed, said",
     [
         ({"budget": 0}, "budget 0 is less than an epoch of 16 slices"),
+        ({"budget": "abc"}, "budget must be a whole number, got 'abc'"),
+        ({"settings": {"slices_per_epoch": 16}}, "settings lacks val_interval"),
         ({"recipe": ["mine"]}, "there is no mine.json in"),
+        ({"recipe": "mine"}, "there is no mine.json in"),
         ({"experiments": []}, "experiments lists no run"),
         ({"experiments": [{"networks": ["V-Net"]}]}, "experiments: no network is named V-Net: there are U-Net, "),
         ({"experiments": [{"networks": ["U-Net"], "fold": [0]}]}, "experiments: no key is named fold: there are"),

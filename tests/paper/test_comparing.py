@@ -34,6 +34,8 @@ EPOCHS = 6
 SMALL = {
     "pixel_size": 6,
     "seen": [0],
+    "phantom_share": 0,
+    "coarse_epochs": 0,
     "patch_size": [48, 48],
     "learning_rate": 0.01,
     "num_workers": 0,

@@ -18,6 +18,7 @@ ROUNDS, LOCAL_EPOCHS = 3, 2
 TINY = {
     "network_def#width": 8,
     "patch_size": [48, 48],
+    "phantom_share": 0,
     "slices_per_epoch": 8,
     "pixel_size": 6,
     "num_workers": 0,

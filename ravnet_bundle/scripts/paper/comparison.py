@@ -108,6 +108,11 @@ class Comparison:
 
     def prepare(self) -> list[Run]:
         """All runs, checked."""
+        for name, value in (("budget", self.budget), ("folds", self.folds)):
+            if not isinstance(value, int):
+                raise ValueError(f"{name} must be a whole number, got {value!r}.")
+        if missing := [name for name in ("slices_per_epoch", "val_interval") if name not in self.settings]:
+            raise ValueError(f"settings lacks {' and '.join(missing)}.")
         refuse("experiments", "key", (key for part in self.experiments for key in part), EXPERIMENT)
         refuse("variants", "key", (key for variant in self.variants.values() for key in variant), VARIANT)
         refuse("variants", "network", (of.get("of", name) for name, of in self.variants.items()), list(NETWORKS))
@@ -139,6 +144,7 @@ class Comparison:
     def plan(self, key: Key, scans: Mapping[str, list[str]]) -> Run:
         variant = self.variants.get(key.network, {})
         name = variant.get("of", key.network)
+        recipe = variant.get("recipe", self.recipe)
         # networks of one structure are trained once
         twin = next(other for other in NETWORKS if NETWORKS[other] is NETWORKS[name])
         network = {"name": name, "scale": self.scale, "prior": self.prior, **variant.get("network", {})}
@@ -173,7 +179,7 @@ class Comparison:
             self.output_dir / "runs",
             key if key.network in self.variants else Key(twin, key.fold, key.seed),
             self.bundle_root,
-            variant.get("recipe", self.recipe),
+            [recipe] if isinstance(recipe, str) else recipe,
             overrides,
             scans,
             refinement,
