@@ -33,6 +33,8 @@ from .intensities import (
 )
 from .slices import LEVELS
 
+COARSE = 2  # times as large are coarse pixels
+
 
 def plane(values: torch.Tensor) -> torch.Tensor:
     """`(B,)` as `(B, 1, 1)`."""
@@ -250,12 +252,16 @@ class PrepareSlices(PrepareBatch):
 
     Args:
         transforms: functions of images and labels that return both, such as `Augmentation`.
+        coarse_share: of the batches, those whose pixels are always `COARSE` times as large: the first of
+            `LiverFirstInferer`'s two passes sees such pixels.
     """
 
     coarse = 1
 
-    def __init__(self, transforms: Sequence[Callable[..., tuple[torch.Tensor, torch.Tensor]]] = ()):
-        self.transforms = transforms
+    def __init__(
+        self, transforms: Sequence[Callable[..., tuple[torch.Tensor, torch.Tensor]]] = (), coarse_share: float = 0.0
+    ):
+        self.transforms, self.coarse_share = transforms, coarse_share
 
     def __call__(
         self,
@@ -270,7 +276,8 @@ class PrepareSlices(PrepareBatch):
             torch.default_generator.manual_seed(int(batchdata["seed"][0]))
             for transform in self.transforms:
                 images, labels = transform(images, labels)
+            coarse = COARSE if torch.rand(()) < self.coarse_share else self.coarse
         labels = labels[:, labels.shape[1] // 2, None]
-        if self.coarse > 1:
-            images, labels = (F.avg_pool2d(planes, self.coarse) for planes in (images, labels))
+        if coarse > 1:
+            images, labels = (F.avg_pool2d(planes, coarse) for planes in (images, labels))
         return images, (labels >= 0.5).to(images.dtype)
