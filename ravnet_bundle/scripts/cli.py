@@ -67,6 +67,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command line and returns its exit code."""
     interruption.listen()
+    if arguments is None:
+        sys.setswitchinterval(0.0005)  # s; so the reading waits less for the imports beside it
     opening.own_process = arguments is None
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

@@ -22,7 +22,7 @@ class CoarseFirst:
     """Makes pixels `factor` times as large in a training's first epochs, where it starts from random weights.
 
     Four coarse slices take the time of a fine one: the network sees more of them in the same time (progressive
-    resizing, as in EfficientNetV2, Tan and Le 2021). Trained weights know fine pixels: from them on all epochs are fine.
+    resizing, as in EfficientNetV2, Tan and Le 2021). From trained weights on, all epochs are fine.
 
     Args:
         network: trained, where a batch normalisation has seen batches before this handler; so `Resume` comes later.

@@ -41,9 +41,9 @@ WITHOUT_LIVER = tuple(
 def name(data: Sequence[Mapping[str, Any]], transform: Compose) -> str:
     """Name of the file with these scans on this grid; it depends on the scans and the transforms."""
     files = [Path(item[key]) for item in data for key in ("image", "label") if key in item]
-    stamps = [(str(file), file.is_file() and (file.stat().st_size, file.stat().st_mtime_ns)) for file in files]
-    stamps = stamps or list(data)
-    told = repr((stamps, pickle_hashing(transform.flatten().transforms)))
+    stats = [file.stat() if file.is_file() else None for file in files]
+    stamps = [(str(file), stat and (stat.st_size, stat.st_mtime_ns)) for file, stat in zip(files, stats)]
+    told = repr((stamps or data, pickle_hashing(transform.flatten().transforms)))
     return f"slices-{hashlib.sha256(told.encode()).hexdigest()[:12]}.npz"
 
 
@@ -112,7 +112,7 @@ class Slices(Randomizable, Scans):
     """Random slices of such scans; all scans are equally likely.
 
     With probability `liver_share` a slice is drawn from the scan's slices with liver, if there are any, else from all.
-    With probability `phantom_share` it is a slice of `WITHOUT_LIVER` instead (beside a .npz file: of its `phantoms.npz`).
+    With probability `phantom_share` it is a slice of `WITHOUT_LIVER` instead (`phantoms.npz` beside a .npz file).
 
     Args:
         data, transform, file: as for `Scans`.
