@@ -87,16 +87,18 @@ def test_a_size_that_does_not_divide_is_refused_with_the_cure():
             build(name, scale=0.25)(torch.rand(1, 1, 40, 48))
 
 
-def test_dynunet_pads_only_what_its_seven_halvings_do_not_divide():
-    net = build("DynUNet", scale=0.125).eval()
+@pytest.mark.parametrize(("levels", "patch"), [(6, 128), (8, 512)])
+def test_dynunet_pads_to_nnunets_patch_and_to_what_its_halvings_divide(levels, patch):
+    net = build("DynUNet", scale=0.125, levels=levels).eval()
+    assert net.unit == patch // 4
+    high, wide = patch + net.unit, patch
     with torch.inference_mode():
-        fitting = torch.rand(1, 1, 256, 384)
+        fitting = torch.rand(1, 1, high, wide)
         assert torch.equal(net(fitting), net.net(fitting))
-        assert build("DynUNet", scale=0.125, levels=6).unit == 32
-        odd = torch.rand(1, 1, 272, 48)
-        padded = torch.zeros(1, 1, 384, 256)
-        padded[:, :, :272, :48] = odd
-        assert torch.equal(net(odd), net.net(padded)[:, :, :272, :48])
+        odd = torch.rand(1, 1, high - 16, 48)
+        padded = torch.zeros(1, 1, high, wide)
+        padded[:, :, : high - 16, :48] = odd
+        assert torch.equal(net(odd), net.net(padded)[:, :, : high - 16, :48])
 
 
 def test_a_bundle_config_names_a_network_and_its_scale():

@@ -35,9 +35,9 @@ class UNetPlusPlus(nn.Module):
 class NNUNet(nn.Module):
     """The network that nnU-Net plans: levels of w to 16w filters, w is 32; eight for 512 x 512, six for 128 x 128.
 
-    It halves the size at each level but the first, and its instance normalisation needs more than one pixel at the
-    bottom. So images are zero-padded on the right and below to a multiple of that, at least twice it, and the logits
-    are cropped.
+    It halves the size at each level but the first. So images are zero-padded on the right and below to a multiple of
+    that, and to the patch of nnU-Net's plan (512 or 128), and the logits are cropped. Without a fixed least size the
+    instance normalisation would see more or less padding in other images than in training, and the mask can fail.
     """
 
     def __init__(self, in_channels: int = 1, out_channels: int = 1, width: int = 32, levels: int = 8):
@@ -49,7 +49,7 @@ class NNUNet(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         h, w = x.shape[2], x.shape[3]
-        padded = F.pad(x, (0, max(-w % self.unit, 2 * self.unit - w), 0, max(-h % self.unit, 2 * self.unit - h)))
+        padded = F.pad(x, (0, max(-w % self.unit, 4 * self.unit - w), 0, max(-h % self.unit, 4 * self.unit - h)))
         return self.net(padded)[:, :, :h, :w]
 
 
