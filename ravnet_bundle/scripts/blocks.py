@@ -12,7 +12,7 @@ from monai.networks.blocks import Convolution, UnetResBlock
 
 
 def check_size(x: torch.Tensor, name: str) -> None:
-    """Raises a ValueError where the height or width of a network's input is not divisible by 16."""
+    """Raises a ValueError if the height or width of a network's input is not divisible by 16."""
     if x.shape[2] % 16 or x.shape[3] % 16:
         raise ValueError(
             f"{name} needs a height and a width divisible by 16, got {x.shape[2]} x {x.shape[3]}: "
@@ -31,9 +31,8 @@ def he_normal(module: nn.Module) -> None:
 class ConvBNReLU(Convolution):
     """Convolution (no bias, same padding), batch normalisation, ReLU: `(B, in, H, W) -> (B, out, H, W)`.
 
-    In inference (evaluation mode, no gradients) the normalisation is folded into the convolution: the same function for
-    two passes less over the features. `torch.nn.utils.fusion` would replace both for good; here the network that is
-    validated, exported or shown to a user can be trained on.
+    In evaluation mode without gradients the normalisation is folded into the convolution, which is faster.
+    `torch.nn.utils.fusion` is not used, because a fused network cannot be trained again.
     """
 
     def __init__(self, in_channels: int, out_channels: int, kernel_size: int, dropout: float = 0.0):
@@ -139,8 +138,8 @@ class ChannelAttention(nn.Module):
     With `a` the features as a C x N matrix, `G = softmax(a a^T)` row by row and `E = x + beta G a`; beta is one learned
     scalar, 0 at the start, so that the module starts as the identity. All of it runs in float32, also under autocast.
 
-    The energies of the paper are not normalised, so that its softmax is nearly one-hot on the channel itself and the
-    module nearly `(1 + beta) x`. The other affinities are for those who want more of it.
+    The energies of the paper are not normalised. So its softmax is nearly one-hot on the channel itself, and the module
+    is nearly `(1 + beta) x`. The other affinities mix the channels more.
 
     Args:
         affinity: "softmax" (the paper), "inverse" (softmax of row maximum minus energy: DANet's and CS2-Net's code), or
@@ -174,7 +173,7 @@ class ChannelAttention(nn.Module):
 
 
 def _product(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Batched matrix product in float32, as energies reach 1e5: autocast leaves what works in place alone."""
+    """Batched matrix product in float32, because energies reach 1e5: autocast does not change operations in place."""
     return x.new_empty(x.shape[0], x.shape[1], y.shape[2]).baddbmm_(x, y, beta=0.0)
 
 
@@ -182,13 +181,13 @@ class ConvLSTM(nn.Module):
     """Last state of a convolutional LSTM over two inputs (section 2.5, Figure 6): `(B, C_in, H, W) -> (B, C, H, W)`.
 
     Keras' ConvLSTM2D: one input convolution with bias, one recurrent without, both 3 x 3; `c = f c + i tanh(g)`,
-    `h = o tanh(c)`; forget bias 1; no peepholes. The first state is zero: the first step has neither a recurrent
-    convolution nor a forget gate, and the second step's two convolutions are one over the concatenated input: the same
-    function for 11 instead of 16 units of convolution. Filters are stored in the order i, g, o, f, so that the first
-    step's are one slice.
+    `h = o tanh(c)`; forget bias 1; no peepholes. The first state is zero, so the first step needs no recurrent
+    convolution and no forget gate. The second step does its two convolutions as one, over the concatenated input. The
+    function is the same, with 11 instead of 16 units of convolution. Filters have the order i, g, o, f: those of the
+    first step are one slice.
 
-    With `tanh(g) = 2 sigmoid(2 g) - 1`, the 2 within on the filters, one sigmoid serves all gates in one pass over
-    contiguous memory: gate by gate, channels last, it takes eight times as long for each element.
+    `tanh(g) = 2 sigmoid(2 g) - 1`. The filters of g are doubled, so one sigmoid computes all gates in one pass. Gate by
+    gate it takes eight times as long.
 
     Args:
         in_channels: C_in of both inputs.

@@ -109,7 +109,7 @@ def _run(arguments: Sequence[str]) -> int:
 
 
 def _as_path(argument: str) -> str:
-    """Makes an existing file whose name begins with `-` a path, so that it is not read as an option."""
+    """Makes an existing file with a name that begins with `-` a path, so that it is not read as an option."""
     option = argument in ("-o", "-h") or argument.startswith("--")
     return f"./{argument}" if argument[:1] == "-" and not option and os.path.lexists(argument) else argument
 
@@ -213,7 +213,7 @@ def _say(lines: Sequence[str]) -> None:
 def _dry_run(options: argparse.Namespace, output: Path) -> int:
     """Reads and checks all inputs; writes nothing.
 
-    It prints the name and facts of each study; what is set aside or refused goes to stderr, with its path.
+    It prints the name and facts of each study. Inputs that are set aside or refused go to stderr, with their paths.
     """
     with interruption.loading():
         from .batch.pseudonyms import hidden, salt_there, settle

@@ -1,4 +1,4 @@
-"""Geometry of volumes and masks, each thing once: axes, spacing, boxes, components, morphology."""
+"""Geometry of volumes and masks: axes, spacing, boxes, components, morphology."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from nibabel.affines import voxel_sizes
 from nibabel.orientations import io_orientation
 from numpy.typing import ArrayLike
 
-SLAB = 2**21  # voxels that are worked on at once: they stay in the processor's cache
+SLAB = 2**21  # voxels in one step; they fit into the processor's cache
 
 Box = tuple[slice, ...]
 
@@ -33,7 +33,7 @@ def axial_axis(affine: ArrayLike) -> int:
 def bounding_box(mask: np.ndarray, margin: int | Sequence[int] = 0) -> Box | None:
     """The smallest box that holds all of a mask, and up to `margin` voxels more on each side; `None` if it is empty."""
     box = [slice(None)] * mask.ndim
-    for axis in reversed(range(mask.ndim)):  # slices first, as they lie in memory: the rest is looked for in these
+    for axis in reversed(range(mask.ndim)):  # slices first, as they lie in memory; the other axes only within these
         found = np.flatnonzero(mask[tuple(box)].any(axis=tuple({*range(mask.ndim)} - {axis})))
         if not len(found):
             return None
@@ -47,9 +47,10 @@ def components(mask: np.ndarray, corners: bool = True) -> tuple[np.ndarray, np.n
 
     Args:
         mask: of any number of axes.
-        corners: whether voxels that share no more than a corner are neighbours; else they must share a face.
+        corners: True: voxels that share a corner are connected (in 3D, 26-neighbourhood). False: only voxels that share
+            a face.
     """
-    from scipy.ndimage import generate_binary_structure, label  # a tenth of a second, which reading does without
+    from scipy.ndimage import generate_binary_structure, label  # takes 0.1 s, and reading does not need it
 
     parts, _ = label(mask, generate_binary_structure(mask.ndim, mask.ndim if corners else 1))
     sizes = np.bincount(parts.ravel())
@@ -64,9 +65,9 @@ def largest_component(mask: np.ndarray, corners: bool = True) -> np.ndarray:
 
 
 def eroded(inside: np.ndarray, spacing: np.ndarray, margin_mm: float) -> np.ndarray:
-    """The voxels whose centre lies more than `margin_mm` from every centre outside: erosion by a ball.
+    """Erosion by a ball: voxels with a centre more than `margin_mm` from every centre outside.
 
-    The border of the array is no border of the mask.
+    The border of the array is not a border of the mask.
 
     Args:
         inside: bool, `(X, Y, Z)`.
@@ -84,14 +85,14 @@ def eroded(inside: np.ndarray, spacing: np.ndarray, margin_mm: float) -> np.ndar
 
 
 def dilated(inside: np.ndarray, spacing: np.ndarray, margin_mm: float) -> np.ndarray:
-    """The voxels whose centre lies no more than `margin_mm` from a centre inside."""
+    """Dilation by a ball: voxels with a centre at most `margin_mm` from a centre inside."""
     return ~eroded(~inside, spacing, margin_mm)
 
 
 def _near(outside: np.ndarray, spacing: np.ndarray, margin_mm: float) -> np.ndarray:
-    """The voxels within `margin_mm` of any outside: dilation by a ball, which is put together of columns along z.
+    """The voxels within `margin_mm` of any outside: dilation by a ball, built from columns along z.
 
-    A distance map takes ten times as long, and knows more than is asked for.
+    A distance map would take ten times as long.
     """
     if not outside.any():
         return outside
@@ -113,7 +114,7 @@ def _near(outside: np.ndarray, spacing: np.ndarray, margin_mm: float) -> np.ndar
 
 
 def _add(into: np.ndarray, part: np.ndarray, axis: int, by: int) -> None:
-    """Adds to a mask another one, moved by so many voxels to both sides."""
+    """Adds another mask to a mask, moved by `by` voxels to both sides."""
     into, part = np.moveaxis(into, axis, 0), np.moveaxis(part, axis, 0)
     into[by:] |= part[: len(part) - by]
     into[: len(into) - by] |= part[by:]

@@ -1,8 +1,8 @@
 """A CT's own grid to the network's quiet slices, and the network's answer back to the CT's own grid.
 
-A scanner's noise lives in small, thin voxels. The network looks at larger ones. Whoever samples a volume at wider steps
-must average first, or the noise of single voxels remains; and whoever averages must do so before the window clips the
-noise, or its mean moves. Both happen here and nowhere else.
+Small, thin voxels are noisy. The network sees larger ones. Coarser sampling needs an average first: otherwise the noise
+of single voxels remains. The average comes before the window: otherwise clipped noise shifts the mean. Both happen only
+here.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ SOFT_CLIP = 0.25  # of the window: HU are clipped this far beyond it before the 
 class ToGridd(MapTransform, InvertibleTransform):
     """HU on the CT's own grid, `(1, X, Y, Z)` along any axes -> the network's axial slices, `(1, X', Y', Z')`.
 
-    Axes run towards R, A, S. Both grids fill the same box, edge to edge, so that the new spacing is as near to the
-    wanted one as whole voxels allow. Within a slice, pixels become `pixel_size`: coarser by an anti-aliased average
+    Axes run towards R, A, S. Both grids fill the same box, edge to edge. So the new spacing is as near to the wanted
+    one as whole voxels allow. Within a slice, pixels become `pixel_size`: coarser by an anti-aliased average
     (`torch.nn.functional.interpolate(antialias=True)`), finer by linear interpolation. Along the body, slices thinner
     than `slice_step` are averaged to slabs of `slab` mm every `slice_step` mm; thicker ones stay as they are. The first
-    and the last slab average what there is of them. Then the window is cut out, and becomes 0 to 1.
+    and the last slab are cut at the volume's end. Then the window becomes 0 to 1.
 
-    Air and bone are far outside the window, and would pull the average of a pixel at the liver's edge there. So HU are
-    first clipped to the window and a quarter of it on both sides: wide enough for noise, narrow enough for edges.
+    Air and bone lie far outside the window. They would shift the average at the liver's edge. So HU are first clipped
+    to the window plus a quarter of it on both sides: wide enough for noise, narrow enough for edges.
 
     Args:
         keys: volumes, MetaTensors, of any real type.
@@ -78,7 +78,7 @@ class ToGridd(MapTransform, InvertibleTransform):
             share = weights[at]
             used = share.any(0).nonzero()
             first, last = int(used[0]), int(used[-1]) + 1
-            part = volume[..., first:last].permute(2, 1, 0)  # mostly as it lies in memory: what follows is faster so
+            part = volume[..., first:last].permute(2, 1, 0)  # mostly the order in memory, which is faster
             part = part.to(torch.float32, copy=True)
             if self.window:
                 low, high = self.window
@@ -123,7 +123,7 @@ class FromGridd(MapTransform):
 
     Args:
         keys: probabilities.
-        image_key: what `ToGridd` made, which tells the CT's own grid.
+        image_key: the output of `ToGridd`, which knows the CT's own grid.
         threshold: of the mask.
     """
 
@@ -152,13 +152,13 @@ class FromGridd(MapTransform):
 
 
 def _zeros(shape: Sequence[int]) -> np.ndarray:
-    """uint8 zeros that take memory where they are written, by pages of 4 kB; numpy's do so by 2 MB, several slices."""
+    """uint8 zeros that take memory only where written, in pages of 4 kB; numpy has pages of 2 MB, several slices."""
     private = {"flags": mmap.MAP_PRIVATE} if hasattr(mmap, "MAP_PRIVATE") else {}  # Windows has nothing else
     return np.frombuffer(mmap.mmap(-1, math.prod(shape), **private), np.uint8).reshape(shape)
 
 
 def _rest(volume: MetaTensor) -> dict:
-    """Metadata but for the affine, which is given beside it."""
+    """Metadata without the affine, which is passed separately."""
     return {key: value for key, value in volume.meta.items() if key != "affine"}
 
 
@@ -184,7 +184,7 @@ def _slabs(number: int, depth: int, width: float) -> np.ndarray:
 def _planes(
     values: torch.Tensor, target: torch.Tensor, affine: np.ndarray, least: float | None = None
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Each axial plane of `target`, on the CT's grid, with the values there; planes all below `least` are left out."""
+    """Each axial plane of `target`, on the CT's grid, with its values; planes without values >= `least` are skipped."""
     axes, flipped = axes_of(affine)
     upright = target.permute(axes)
     values = values.flip([axis for axis in range(3) if flipped[axis]])
@@ -194,7 +194,7 @@ def _planes(
         low = min(int(at), max(0, depth - 2))
         part = at - low
         plane = values[..., low] if part == 0 else torch.lerp(values[..., low], values[..., low + 1], part)
-        if least is not None and not (plane >= least).any():  # nor will a value between these be
+        if least is not None and not (plane >= least).any():  # interpolation cannot exceed these values
             continue
         plane = F.interpolate(plane[None, None].float(), upright.shape[:2], mode="bilinear")[0, 0]
         yield upright[..., z], plane

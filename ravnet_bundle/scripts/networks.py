@@ -30,14 +30,14 @@ class RAVNet(nn.Module):
         jumps: of CofRes: "all" or "pairs", see `CofRes`.
         lstm_ratio: filters of the ConvLSTM as a part of its input's; 1 in the paper, 0.5 in BCDU-Net.
         skip_first: give the ConvLSTM the skip before the upsampled features; the paper's order is not stated.
-        encoder: "cofres" (the paper), or "plain" for two convolutions in the place of each CofRes: the network "without
-            CofRes" of Tables 3 and 4.
-        checkpointing: keep no features inside the blocks for the backward pass but compute them again: the same
-            gradients in less memory, a forward pass later (`torch.utils.checkpoint`). Such a network is for training:
-            TorchScript cannot compile it.
+        encoder: "cofres" (the paper), or "plain": two convolutions instead of each CofRes, the network "without CofRes"
+            of Tables 3 and 4.
+        checkpointing: do not keep the features inside the blocks; the backward pass computes them again
+            (`torch.utils.checkpoint`). The gradients are the same. It needs less memory and one more forward pass.
+            TorchScript cannot compile such a network.
 
     Raises:
-        ValueError: where an argument has no meaning, or the height or width of an input is not divisible by 16.
+        ValueError: an argument has no meaning, or the height or width of an input is not divisible by 16.
     """
 
     def __init__(
@@ -110,7 +110,7 @@ def _checkpointed(module: nn.Module, forward: Callable[..., torch.Tensor], *inpu
 
 @contextmanager
 def _statistics_kept(module: nn.Module) -> Iterator[None]:
-    """Batch normalisations see a batch once: what is computed again leaves the running statistics as they are."""
+    """Batch normalisations count a batch once: the second forward pass does not change the running statistics."""
     norms = [norm for norm in module.modules() if isinstance(norm, nn.BatchNorm2d)]
     momenta = [norm.momentum for norm in norms]
     for norm in norms:

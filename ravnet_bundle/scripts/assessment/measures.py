@@ -35,12 +35,12 @@ def measure(
 ) -> dict[str, Any]:
     """All measures, flat and JSON-ready; the same keys for every study, `None` if unknown.
 
-    - `volume_uncertainty_ml`: one standard deviation from the grid's resolution alone (see `_volume`).
+    - `volume_uncertainty_ml`: one standard deviation, only from the grid's resolution (see `_volume`).
     - `partial`: whether the field of view cuts the liver, with `cut_sides` and `cut_area_cm2`. The volume is then what
       is in view, and percentages of it are left out.
     - `extent_*_mm`: of the box around the mask, along the body's axes.
     - `hu_*`: of the voxels `hu_margin_mm` inside the mask. `hu_saturated_percent` of them have the highest or lowest
-      value of the scan: if it was stored through a window, mean, SD and percentiles are biased.
+      value of the scan: if it was clipped to a window, mean, SD and percentiles are biased.
     - `contrast_guess`: "enhanced" if the liver is brighter than native livers; a darker one may be native, arterial or
       fatty.
     - `steatosis_hint`: whether the median is below 40 HU; only for scans known to be native.
@@ -103,7 +103,7 @@ def standard_volumes_ml(bsa_m2: float) -> dict[str, float]:
 
 
 def _volume(inside: np.ndarray, spacing: np.ndarray) -> tuple[float, float]:
-    """Volume and its standard uncertainty in ml, both from voxels alone.
+    """Volume and its standard uncertainty in ml, both only from voxels.
 
     The border lies somewhere between the centres of neighbouring voxels. For a border with normal n this is a layer of
     thickness sum_a |n_a| d_a, with spacing d. Over the whole surface the integral of |n_a| is the area of the mask's

@@ -49,8 +49,8 @@ def observe(
     - `expected_dice`: 2 sum(p m) / (sum(p) + sum(m)) of the network's calibrated probabilities p and the mask m. It
       falls with uncertainty, and if the mask differs from the network's. `uncalibrated_expected_dice`: not calibrated;
     - `border_width_mm`: the integral of 4 p (1 - p) over the volume, divided by the area of the mask's sides;
-    - `changed_by_3d_percent`: what the three-dimensional steps added and removed, without the parts apart, in percent
-      of the mask's volume;
+    - `changed_by_3d_percent`: voxels that the three-dimensional steps added or removed, without the parts apart, in
+      percent of the mask's volume;
     - `parts_apart_percent`: separate components of the network's answer that were left out, in percent of the mask's
       volume; `largest_part_apart_ml`: the largest one;
     - `area_step_percent`: largest deviation of a slice's area from the median around it, in percent of the largest;

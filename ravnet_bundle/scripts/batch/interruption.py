@@ -21,9 +21,9 @@ def listen() -> None:
 
 @contextmanager
 def loading() -> Iterator[None]:
-    """While libraries are imported, a signal ends the process at once: an exception would leave them half imported.
+    """During imports a signal ends the process at once: an exception would leave modules half imported.
 
-    Nothing that needs cleaning up may have been started.
+    Start nothing before that needs cleaning up.
     """
     _loading.set()
     try:

@@ -88,7 +88,7 @@ class Outcome:
         name: its folder in the output, and its row in `measures.csv`.
         source: the input: a file, a folder, a zip.
         status: "done", "kept" (complete before, or done by another process) or "failed".
-        error: one line that says what is wrong and what to do; empty unless failed.
+        error: one line with the fault and the remedy; empty unless failed.
         verdict: "ok", "review" or "reject"; empty if failed.
         reasons: of the verdict.
         volume_ml: of the liver; `None` if failed.

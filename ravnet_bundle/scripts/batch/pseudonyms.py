@@ -77,22 +77,22 @@ def settle(scans: Sequence[Scan], output: Path, anonymous: bool, salt: bytes = b
     scans = [_identified(scan, anonymous, salt) for scan in scans]
     there = {name.name for name in output.iterdir()} if output.is_dir() else set()
 
-    def whose(name: str) -> str | None:
+    def owned(name: str) -> str | None:
         return owner(output / name) if name in there else None
 
     ways = [_ways(scan, anonymous) for scan in scans]
-    settled = [next((name for name in way if whose(name) == scan.identity), "") for scan, way in zip(scans, ways)]
+    settled = [next((name for name in way if owned(name) == scan.identity), "") for scan, way in zip(scans, ways)]
     used = {name.casefold() for name in settled}
     for k, way in enumerate(ways):
         if not settled[k]:
-            free = (name for name in way if name.casefold() not in used and whose(name) is None)
+            free = (name for name in way if name.casefold() not in used and owned(name) is None)
             settled[k] = next(free, other_name(way[0], scans[k]))
             used.add(settled[k].casefold())
     return tuple(replace(scan, name=name, shown=scan.shown or name) for scan, name in zip(scans, settled, strict=True))
 
 
 def other_name(name: str, scan: Scan) -> str:
-    """A name for a scan whose first name another input has."""
+    """A name for a scan if another input has its first name."""
     return f"{name[:60]}-{scan.identity[:10]}"
 
 

@@ -55,8 +55,8 @@ def write(folder: Path, result: Result, options: Options, about: Mapping[str, An
         folder: made if missing. Our files of an earlier run are removed; other files stay.
         result: of the study.
         options: which files to write.
-        about: what the files were made from, for the manifest.
-        cost: run time and memory as text, only for the report: all other files depend on the input alone.
+        about: origin of the files, for the manifest.
+        cost: run time and memory as text, only for the report: all other files depend only on the input.
 
     Raises:
         OSError: a file cannot be written.
@@ -93,7 +93,7 @@ def set_aside(found: Found) -> Found:
 
 
 def owner(folder: Path) -> str | None:
-    """The `identity` of the scan whose results a folder holds; "" for a foreign manifest, `None` without one."""
+    """The `identity` of the scan of a results folder; "" for a foreign manifest, `None` without a manifest."""
     manifest = folder / MANIFEST
     if not manifest.exists():
         return None

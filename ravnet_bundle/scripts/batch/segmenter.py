@@ -65,7 +65,7 @@ class Liver:
     def probability(self) -> Any:
         """0 to 1, float32, after the three-dimensional steps.
 
-        The mask is where it is at least 0.5, but for rounding (2e-4): it is kept as float16.
+        The mask is where the probability is at least 0.5. Values are stored as float16, so 0.5 has an error of 2e-4.
         """
         import torch
 

@@ -33,8 +33,8 @@ class Shard(NamedTuple):
     def of(self, found: Found) -> Found:
         """The scans (by name) and refusals (by source) of this part.
 
-        So neither order nor mount point matters, and a new scan moves no other. Without any scan, each part has all
-        refusals.
+        The order and the mount point of the inputs do not matter. A new scan does not change the part of another scan.
+        If there are no scans, each part reports all refusals.
         """
         if not found.scans:
             return found

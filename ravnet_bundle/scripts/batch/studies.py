@@ -23,7 +23,7 @@ from .segmenter import Segmenter
 
 logger = logging.getLogger(__name__)
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # no other study can be written either
-LARGE = 2**28  # voxels; a larger CT is read, computed and written alone, to save memory
+LARGE = 2**28  # voxels; a larger CT is read, computed and written by itself, to save memory
 
 
 class OutputFull(Exception):

@@ -35,7 +35,7 @@ def team(settings: Settings, workers: int | str) -> Iterator[Do]:
     Args:
         settings: of the studies.
         workers: a number of processes to start on this machine, which share its cores, or the address of a Dask
-            scheduler (tcp://HOST:8786), whose workers see the same files under the same paths and have the same
+            scheduler (tcp://HOST:8786). Its workers see the same files under the same paths and have the same
             version of this package.
 
     Raises:

@@ -1,1 +1,1 @@
-"""The configs' inference: a network sees a volume, and three-dimensional steps correct what it found."""
+"""The configs' inference: a network segments a volume, and three-dimensional steps correct the mask."""

@@ -11,7 +11,7 @@ from monai.inferers import Inferer
 
 
 def has_fast_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is the faster there: on CUDA since Ampere, on CPUs with AVX512-BF16 or AMX."""
+    """Whether bfloat16 is faster on the device: on CUDA since Ampere, on CPUs with AVX512-BF16 or AMX."""
     if device.type == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device.type == "cpu" and (torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
@@ -23,14 +23,14 @@ class AxialInferer(Inferer):
     Slices of a volume go through the network in batches, zero-padded to a multiple of `divisor` and cropped back.
     Logits come back as float32, on the input's device and grid.
 
-    `coarse`, set by `CoarseFirst`: a volume's pixels are made so many times as large before the network.
+    `CoarseFirst` sets `coarse`: a volume's pixels become this many times as large before the network.
 
     Args:
         batch_size: slices in one forward pass over a volume.
-        divisor: height and width of what the network sees are multiples of it.
+        divisor: height and width of the network's input are multiples of it.
         amp: use bfloat16 autocast where the device is faster with it.
-        seen: the slices of a volume that the network sees as its channels, counted from the slice that it answers for,
-            which is in their middle: `[-2, 0, 2]` are three. Beyond a volume's end its last slice stands again.
+        seen: offsets of the slices that become the channels; 0 is the slice to segment and stands in the middle.
+            `[-2, 0, 2]` gives three channels. Beyond the volume's end the last slice is repeated.
     """
 
     def __init__(self, batch_size: int = 8, divisor: int = 16, amp: bool = True, seen: Sequence[int] = (0,)):
@@ -70,7 +70,7 @@ class AxialInferer(Inferer):
         return torch.cat(logits).permute(1, 2, 3, 0)
 
     def stacked(self, volume: torch.Tensor, at: Sequence[int]) -> torch.Tensor:
-        """What the network sees for N slices of a volume: `(1, X, Y, Z) -> (N, C, X, Y)`."""
+        """The network's input for N slices of a volume: `(1, X, Y, Z) -> (N, C, X, Y)`."""
         if len(volume) > 1:
             raise ValueError(f"A volume of one channel is needed, got {len(volume)}: its slices become the channels.")
         planes = torch.tensor(at)[:, None] + torch.tensor(self.seen)

@@ -17,7 +17,7 @@ WHITE = 0.9  # brightness from which a voxel is white: 140 HU in the window [-40
 DARKER = 0.1  # of the window: how much darker than white a liver must be; 20 HU
 RADIUS_MM = 8.0  # of the ball that a white part must hold; veins do not
 ENCLOSED = 0.65  # share of liver around a white part from which it is a lesion in the liver
-SMOOTH_MM = 3.0  # noise would make holes in what is white
+SMOOTH_MM = 3.0  # otherwise noise makes holes in white parts
 EDGE_MM = 3.0  # from where the smoothed image is white to the wall
 SHELL_MM = 4.0  # the surroundings
 FOUND = 0.5  # probability from which a voxel is liver
@@ -27,7 +27,7 @@ class BowelContrastd(MapTransform):
     """Sets probabilities to 0 in bowel full of contrast agent.
 
     Contrast agent in colon or stomach is as white as the whitest livers. A network that finds those livers also takes
-    such bowel for liver. Within one CT the two differ: if the liver is darker, what is white is not liver. White parts
+    such bowel for liver. Within one CT the two differ: if the liver is darker, white parts are not liver. White parts
     are removed if they hold a ball of `RADIUS_MM` and if less than `ENCLOSED` of their surroundings is liver. Nothing
     happens if the liver itself, by its median, is white.
 
@@ -58,7 +58,7 @@ class BowelContrastd(MapTransform):
 
 
 def _bowel(image: np.ndarray, mask: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """The voxels to be removed, boolean, of an image and a mask `(X, Y, Z)`."""
+    """A mask of the bowel voxels to remove, from image and mask `(X, Y, Z)`."""
     result = np.zeros_like(mask)
     if np.median(image[mask]) > WHITE - DARKER:
         return result

@@ -1,4 +1,4 @@
-"""The third dimension for a network of axial slices: what it found is diffused along tissue."""
+"""Corrects the mask in three dimensions by a random walk along tissue."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from scipy.sparse.linalg import LinearOperator, cg
 from ..geometry import bounding_box, dilated, eroded, spacing_of
 
 GRID_MM = 3.5  # voxels of the walk; the means over them are less noisy than the CT's own
-REACH_MM = 40  # around the mask: what a walk may take in
-GAVE_UP = "The tissue around the liver shows too few edges to correct the mask in three dimensions."
-MOST = 1 / 3  # of the mask's size; what would change more is no correction, but a liver that shows no edges
+REACH_MM = 40  # around the mask: the walk stays within this distance
+GAVE_UP = "The random walk was not used: the liver has too few visible edges."
+MOST = 1 / 3  # of the mask's size; a larger change is not a correction: the liver has no visible edges
 
 
 class TissueDiffusiond(MapTransform):
-    """Corrects a liver where a whole part of it, or beside it, belongs by its tissue to the other side.
+    """Removes thick parts of the mask, or adds thick parts to it, if their tissue says so.
 
-    A network that sees axial slices one by one calls the same mass liver in one slice and not in the next, or misses a
-    lobe's end where it reaches over the spleen. Here each voxel asks where a random walker ends who starts in it,
-    crosses to like tissue easily and an edge hardly, and stops at any step with a small probability: the share of walks
-    that end in the liver that was found (Grady, Multilabel Random Walker Image Segmentation Using Prior Models, CVPR
-    2005; here of two labels, with the mask as the prior). That is (L + 1 / l^2) x = m / l^2 for the mask m, where the
-    Laplacian L has the weights exp(-(difference of brightness / edge)^2) / distance^2; scipy's conjugate gradients
-    solve it on a grid of about 3.5 mm, from the mask to 40 mm around it.
+    A network of axial slices may call a mass liver in one slice and not in the next, or miss the end of a lobe over the
+    spleen. Here a random walk starts from each voxel. It moves easily to similar tissue and rarely across an edge. At
+    each step it may stop. x is the share of walks that stop in the mask (Grady, Multilabel Random Walker Image
+    Segmentation Using Prior Models, CVPR 2005; here with two labels and the mask as the prior). So
+    (L + 1 / l^2) x = m / l^2 for the mask m. The Laplacian L has the weights
+    exp(-(difference of brightness / edge)^2) / distance^2. scipy's conjugate gradients solve this on a grid of about
+    3.5 mm, from the mask to 40 mm around it.
 
-    What is changed are thick parts alone, where x and the mask differ: such as hold a ball of `radius_mm`, as a whole.
-    The border of the liver stays where the network drew it, to the voxel. Probabilities become 0 in parts that are
-    taken out and 1 in parts that are taken in. Where they are together more than a third of the mask, as in an image
-    without edges, in which every walk goes astray, nothing is changed, and `<key>_note` says so.
+    Only thick parts change: regions where x and the mask differ and that can hold a ball of `radius_mm`. The rest of
+    the liver's border stays as the network drew it. Probabilities become 0 in removed parts and 1 in added parts. If
+    these parts are more than a third of the mask, nothing changes, and `<key>_note` says why. This happens in images
+    without edges.
 
     Args:
         keys: probabilities, `(1, X, Y, Z)`.
         image_key: the image on their grid, `(1, X, Y, Z)`, as the network sees it.
-        length_mm: l, how far a walk goes in even tissue, mm; 0: nothing is changed.
+        length_mm: l, how far a walk goes in even tissue, mm; 0: nothing changes.
         edge: difference of brightness between neighbours on that grid, in the image's units, that lets 1/e of the walks
             pass; the default is 4 HU in a window of 200 HU.
         radius_mm: of the ball, mm.
@@ -111,7 +111,7 @@ def random_walk(image: np.ndarray, prior: np.ndarray, spacing: np.ndarray, lengt
     shape, screening = image.shape, np.float32(length_mm**-2)
     steps = []  # from each voxel to its neighbour along an axis: how much later that lies in memory, and the weights
     for axis, mm in enumerate(spacing):
-        weight = np.zeros(shape, np.float32)  # 0 at the grid's end, from where the neighbour is none
+        weight = np.zeros(shape, np.float32)  # 0 at the grid's end, without a neighbour
         along = np.moveaxis(image, axis, 0)
         np.moveaxis(weight, axis, 0)[:-1] = np.exp(-(((along[1:] - along[:-1]) / edge) ** 2)) / np.float32(mm**2)
         later = math.prod(shape[axis + 1 :])

@@ -13,7 +13,7 @@ from ..files import IMAGES, is_dicom, scan_name
 def scan_root(path: str) -> str:
     """The folder below which output folders mirror input folders: a file's or DICOM folder's own, or the folder.
 
-    Where there is nothing at `path`, the scans come from elsewhere, and "" mirrors none of their folders.
+    If `path` does not exist, the scans come from elsewhere. Then the result is "", which mirrors no folders.
     """
     root = Path(path).absolute()
     if not root.exists():
@@ -25,9 +25,9 @@ def scan_root(path: str) -> str:
 class MaskLayout(FolderLayoutBase):
     """`OUTPUT_DIR/FOLDER/NAME_POSTFIX.EXTENSION` for each scan, where FOLDER mirrors its folder below the inputs' root.
 
-    NAME is the image file's without its extension, or the DICOM folder's, dots included, as UIDs have them. MONAI's own
-    `FolderLayout` cuts after the last dot. Where something beside the image file would have the same name (`x.nii`
-    beside `x.nii.gz`), the extension stays; what is then still taken in this process gets a number.
+    NAME is the image file's name without its extension, or the DICOM folder's full name: UIDs have dots, and MONAI's
+    own `FolderLayout` cuts after the last dot. If another file in the folder would get the same name (`x.nii` beside
+    `x.nii.gz`), the extension stays in the name. If another scan of this process has that name, a number is added.
 
     Args:
         output_dir: folder for the masks; made if need be.
@@ -76,7 +76,7 @@ def _name(source: Path) -> str:
 
 
 def _taken(other: Path) -> str:
-    """The name of what lies beside, if that is a scan or may be one."""
+    """The name of another file or folder in the folder, if it is a scan or may be one."""
     if other.name.lower().endswith(IMAGES):
         return scan_name(other).casefold()
     return other.name.casefold() if other.is_dir() else ""

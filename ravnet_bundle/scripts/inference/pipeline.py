@@ -24,11 +24,11 @@ class Segmentation(NamedTuple):
 
     Attributes:
         mask: uint8, 0 and 1, on the CT's own grid `(X, Y, Z)`.
-        image: float16, what the network saw, 0..1, on its grid `(X', Y', Z')`.
+        image: float16, the network's input, 0..1, on its grid `(X', Y', Z')`.
         answer: float16, the network's probabilities without white bowel, on the same grid.
-        delivered: float16, these after the three-dimensional steps: what the mask is made of.
+        delivered: float16, `answer` after the three-dimensional steps; the mask is made from it.
         affine: of that grid, 4 x 4, RAS world, mm.
-        note: where a three-dimensional step gave up, what it says.
+        note: the message of a three-dimensional step that gave up, or "".
     """
 
     mask: np.ndarray
@@ -42,8 +42,8 @@ class Segmentation(NamedTuple):
 class Pipeline:
     """Opens `configs/inference.json` once, with its network and weights, and segments one loaded CT after the other.
 
-    The config's steps run in their order, but for the loading and the saving. So the mask is the same, bit for bit, as
-    the one that `python -m monai.bundle run --config_file configs/inference.json` writes.
+    It runs all steps of the config except loading and saving. So the mask is the same, bit for bit, as the one that
+    `python -m monai.bundle run --config_file configs/inference.json` writes.
 
     Args:
         overrides: keys of the config and their values, such as `{"device": "cpu", "pixel_size": 3.0}`.
@@ -99,7 +99,7 @@ def _half(volume: torch.Tensor) -> np.ndarray:
 
 
 def opened(bundle_root: str = str(BUNDLE), **overrides: Any) -> ConfigParser:
-    """`configs/inference.json`, with other values of some keys, to be asked for its parts."""
+    """A parser of `configs/inference.json`, with other values for some keys."""
     parser = ConfigParser(_of_this_package(ConfigParser.load_config_file(f"{bundle_root}/configs/inference.json")))
     parser.update({"bundle_root": bundle_root, **_of_this_package(overrides)})
     for _ in range(TRIES):
@@ -110,7 +110,7 @@ def opened(bundle_root: str = str(BUNDLE), **overrides: Any) -> ConfigParser:
 
 
 def _load_weights(parser: ConfigParser) -> None:
-    """What the config's `CheckpointLoader` does, without Ignite, whose import takes half a second."""
+    """Does the work of the config's `CheckpointLoader` without Ignite: its import takes half a second."""
     path = parser.get_parsed_content("checkpointloader#load_path")
     device = parser.get_parsed_content("checkpointloader#map_location")
     weights = torch.load(path, map_location=device, weights_only=True)
@@ -119,9 +119,9 @@ def _load_weights(parser: ConfigParser) -> None:
 
 
 def _of_this_package(config: Any) -> Any:
-    """A config with its `scripts.*` targets under this package's own name, be it `ravnet_bundle.scripts`.
+    """A config with its `scripts.*` targets under this package's own name, such as `ravnet_bundle.scripts`.
 
-    Otherwise its classes would be imported a second time, and an exception of theirs would not be one of ours.
+    Otherwise Python imports the classes twice, and `except CTError` misses the second class.
     """
     if isinstance(config, Mapping):
         return {key: _of_this_package(value) for key, value in config.items()}

@@ -13,24 +13,23 @@ from scipy.ndimage import gaussian_filter
 
 from ..geometry import bounding_box, dilated, eroded, largest_component, spacing_of
 
-TRACE = 0.01  # what is less is nothing that a Gaussian could raise to a mask
+TRACE = 0.01  # smaller probabilities cannot reach 0.5 after smoothing
 
 
 class LargestComponentd(MapTransform):
     """Sets probabilities to 0 outside the largest connected component of `probability >= threshold`.
 
-    MONAI's `KeepLargestConnectedComponentd` wants a mask. On probabilities it works before they are resampled to the
-    CT's own grid, where labelling costs several times the voxels. What lies below the threshold stays as it is, so
-    that the kept component's border, found later by interpolation, does not move.
+    MONAI's `KeepLargestConnectedComponentd` needs a mask. This class works on probabilities, on the network's grid: the
+    CT's own grid has several times the voxels. Probabilities below the threshold do not change. So the border of the
+    kept component, interpolated later, does not move.
 
-    A network that sees axial slices one by one knows nothing of their neighbours, and what hangs on the liver by a
-    thread is not liver. With `opening_mm` the component is that of the morphological opening by a ball: a voxel stays
-    if it lies in a ball of this radius that is found as a whole (up to the volume's end, where the liver may go on).
-    Slices farther apart than the radius are opened each by itself. Where no ball fits, nothing is opened.
+    Structures that hang on the liver by a thin bridge are not liver. `opening_mm` removes them by a morphological
+    opening with a ball of this radius. At the volume's end the mask counts as going on. If the distance of the slices
+    is larger than the radius, each slice is opened by itself. If no ball fits, there is no opening.
 
     Args:
         keys: probabilities, `(1, X, Y, Z)`.
-        image_key: the image on their grid, whose affine tells the size of a voxel.
+        image_key: the image on their grid; its affine gives the size of a voxel.
         opening_mm: radius of the ball, mm; 0: no opening.
         threshold: of the mask.
     """
@@ -51,8 +50,8 @@ class LargestComponentd(MapTransform):
         result = dict(data)
         for key in self.key_iterator(result):
             found = (torch.as_tensor(result[key])[0] >= self.threshold).cpu().numpy()
-            # with the voxels around it, where the volume has any: they are what the erosion begins at
-            box = bounding_box(found, margin=1)  # labelling a volume of nothing takes as long as of something
+            # labelling only the box is faster; the erosion needs the voxels around the mask
+            box = bounding_box(found, margin=1)
             if box is None:
                 continue
             spacing = spacing_of(result[self.image_key].affine) if self.opening_mm else np.ones(3)
@@ -63,14 +62,14 @@ class LargestComponentd(MapTransform):
 
 
 class Smoothd(MapTransform):
-    """Probabilities through a Gaussian in three dimensions, so that the border has no steps of single slices or pixels.
+    """Smooths probabilities by a Gaussian in three dimensions: the border has no steps of single slices or pixels.
 
-    MONAI's `GaussianSmoothd` counts in voxels, whatever their size, and takes what lies outside the volume for 0, which
-    would draw the border back where the view cuts the liver.
+    MONAI's `GaussianSmoothd` has its width in voxels, not in mm. It also pads the volume with 0, which would shrink a
+    liver that the field of view cuts.
 
     Args:
         keys: probabilities, `(1, X, Y, Z)`.
-        image_key: the image on their grid, whose affine tells the size of a voxel.
+        image_key: the image on their grid; its affine gives the size of a voxel.
         sigma_mm: standard deviation of the Gaussian, mm; 0: as they are.
     """
 

@@ -55,7 +55,7 @@ OUR_READING = {
     "ULSM-Net": "Only the title is public: a fusion of U-Net and level set. Here a geodesic active contour refines "
     "U-Net's mask slice by slice.",
 }
-"""Name in tables -> for a network of Table 4 without public code or text: what is published, and what is ours."""
+"""Name in tables -> for a network of Table 4 without public code or text: the published part, and our part."""
 
 REFINEMENTS: dict[str, Callable[..., LevelSetd]] = {"ULSM-Net": LevelSetd}
 """Name in tables -> transform of the mask that belongs to the method."""
@@ -72,7 +72,7 @@ def build(
         in_channels: channels of the input.
         out_channels: channels of the output.
         prior: the share of pixels that are liver, with which the last layer's bias starts; `None`: its own start.
-        more: arguments of this network alone.
+        more: arguments of only this network.
 
     Raises:
         ValueError: an unknown network, a scale that does not give a valid width, or a prior that is no share.

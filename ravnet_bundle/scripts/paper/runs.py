@@ -51,7 +51,7 @@ class Run:
     Args:
         key: of the run.
         folder: of all runs.
-        training: key of the run whose training it shares, or its own.
+        training: key of the run that did the training, or its own key.
         bundle_root: folder with `configs/`.
         recipe: configs that are laid over train.json.
         overrides: id -> raw value, over these.

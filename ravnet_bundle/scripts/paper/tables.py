@@ -1,4 +1,4 @@
-"""tables.md: what the runs' rows say, beside the paper's figures."""
+"""tables.md: the runs' results beside the paper's figures."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ RIB_PITCH, RIB_SLOPE, LOWEST_RIB, HIGHEST_RIB = 27.0, 56.0, 12.0, 12.0 + 11 * 27
 
 
 def outline(table: np.ndarray) -> Shape:
-    """A trunk whose cross-sections are superellipses |x/a|^2.25 + |y/b|^2.25 = 1; a, b, centre from a table along z."""
+    """A trunk; its cross-sections are superellipses |x/a|^2.25 + |y/b|^2.25 = 1; a, b, centre from a table along z."""
 
     def along(at: Points, column: int) -> np.ndarray:
         z0 = float(at.z.mean())  # a slice is nearly flat: one slope, no interpolation per pixel

@@ -110,7 +110,7 @@ def shared(shape: Shape) -> Shape:
 
 
 def blend(shapes: list[Shape], width: float) -> Shape:
-    """Union whose seams are rounded over `width` mm (a polynomial smooth minimum)."""
+    """Union with seams rounded over `width` mm (a polynomial smooth minimum)."""
 
     def distance(at: Points) -> np.ndarray:
         d = shapes[0].distance(at)

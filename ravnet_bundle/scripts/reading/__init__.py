@@ -1,4 +1,4 @@
-"""From a path to a checked CT volume, or to one clear line that says what is wrong.
+"""From a path to a checked CT volume, or to a clear error of one line.
 
 `find` lists the scans of inputs. `check_header` checks a scan's headers, `read` reads it, `load` reads it as MONAI's
 tensor, `files` lists its files.

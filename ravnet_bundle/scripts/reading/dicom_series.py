@@ -81,7 +81,7 @@ def _check_pixels(one: Slice) -> None:
 def _affine(slices: Sequence[Slice], source: str) -> np.ndarray:
     """Voxel index to RAS world. The third axis is the step from slice to slice, so a tilted gantry shows as shear.
 
-    `highdicom.spatial` does not say what is wrong with a series, and where; these messages do.
+    `highdicom.spatial` is not used: its errors do not name the fault of a series and its place. These messages do.
     """
     row, column = np.split(np.asarray(slices[0].directions), 2)
     lengths = np.linalg.norm([row, column], axis=1)

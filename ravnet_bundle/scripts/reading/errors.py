@@ -11,7 +11,7 @@ from types import TracebackType
 
 from ..files import IMAGES, DataError
 
-EXTRAS = {"tensorboard": "train"}  # a package that one command alone needs -> the extra that brings it
+EXTRAS = {"tensorboard": "train"}  # a package that only one command needs -> its extra
 
 
 class CTError(ValueError):

@@ -38,7 +38,7 @@ def find(inputs: Sequence[str | Path], series: str | int | None = None) -> Found
             (if equal, the lowest SeriesNumber), or a SeriesNumber.
 
     Returns:
-        scans, refused sources, and what was set aside. An input without a scan is refused.
+        scans, refused sources, and inputs that were set aside. An input without a scan is refused.
     """
     found = _together(_input(Path(source), series) for source in inputs)
     once = {scan.files: scan for scan in reversed(found.scans)}  # an input that is named twice keeps its first place
@@ -135,7 +135,7 @@ def _held(path: Path, series: str | int | None) -> Iterator[Found]:
         yield from (_refused(Path(error.filename), error) for error in errors)
         yield Found((), (), tuple(one_line(f"{folder}: {number} masks set aside") for folder, number in masks.items()))
     elif not path.is_file():
-        raise CTError(f"{path}: neither a file nor a folder; give a CT.")
+        raise CTError(f"{path}: not a file or a folder; give a CT.")
     elif _is_image(path):
         yield _image(path)
     elif _is_zip(path):

@@ -9,8 +9,8 @@ import numpy as np
 from .errors import CTError
 
 AIR = -1024  # HU given to voxels outside a scanner's field of view
-# HU; noise is seldom below. Scanners and programs write lower values outside the field of view (-1500, -2000, -3024,
-# -8192, -32768, ...), and resampling mixes them into its edge.
+# HU. Noise rarely goes below this value. Outside the field of view, scanners and programs write lower values (-1500,
+# -2000, -3024, -8192, -32768, ...). Resampling mixes them into the edge of the field of view.
 BELOW_AIR = -1200
 PADDING = -2000.0
 FAT = -20.0  # HU; fat, lung and air are below, even in a volume clipped to a narrow window

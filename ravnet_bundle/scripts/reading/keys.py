@@ -16,11 +16,11 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 def refuse_unread_keys(files: Sequence[str]) -> None:
     """For a config's `initialize`: refuses a setting that is in none of `files`, of `configs/`, and that nothing reads.
 
-    MONAI hands no config to what it calls; so the running workflow is looked for among the callers. Where there is
-    none, nothing is refused.
+    MONAI does not pass the config to its components. This function finds the running workflow in the call stack.
+    Without a workflow it does nothing.
 
     Raises:
-        ConfigError: names the key, and the file's key that is most like it.
+        ConfigError: names the key, and the most similar key of the files.
     """
     from monai.bundle import ConfigParser, ConfigWorkflow
     from monai.bundle.reference_resolver import ReferenceResolver
@@ -35,7 +35,7 @@ def refuse_unread_keys(files: Sequence[str]) -> None:
     config = workflow.parser.get()
     read = {id for text in _texts(config) for id in ReferenceResolver.match_refs_pattern(text)}
     read |= {workflow.init_id, workflow.run_id, workflow.final_id}
-    read |= DEFAULT_MLFLOW_SETTINGS["configs"].keys()  # which MONAI's own clients send where nothing is tracked, too
+    read |= DEFAULT_MLFLOW_SETTINGS["configs"].keys()  # MONAI's own clients always send these
     own = ConfigParser.load_config_files([CONFIGS / name for name in files])
     if (key := next(_unread(config, own, read), None)) is None:
         return
@@ -58,7 +58,10 @@ def _group(value: Any) -> bool:
 
 
 def _unread(part: Mapping, own: Mapping, read: set[str], within: str = "") -> Iterator[str]:
-    """The settings in `part` that are neither in `own` nor read; what an overlay adds as a part or as steps is none."""
+    """The keys of `part` that are unknown (not in `own`) and unused.
+
+    A section or a list of steps that an overlay adds does not count.
+    """
     for key, value in part.items():
         name = within + key
         if name in read or key.startswith("_"):

@@ -22,7 +22,7 @@ class Scan:
         slices: DICOM only: the files' headers, in the order of `files`; if empty, they are read again.
         which: for messages: which series of its source it is, if there are several.
         part: for names: what tells it from other series of its folder, such as "_s2".
-        given: the folder that the user named, or the named file's folder; names are made of what is below it.
+        given: the folder that the user named, or the named file's folder; names come from the path below it.
         identity: hash of the input's path, hex; salted if names are to be hidden.
         image: kind "memory" only: its `Header`, with the voxels as layout.
         shown: the input's name in tables: its path below the folder of `given`, or a hash.

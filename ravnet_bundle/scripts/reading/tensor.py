@@ -24,7 +24,7 @@ def load(scan: Scan | str | Path) -> MetaTensor:
 
 
 class LoadCTd(LoadImaged):
-    """MONAI's `LoadImaged` for CTs. Items hold a `Scan` or a path; an item may also be a path alone.
+    """MONAI's `LoadImaged` for CTs. Items hold a `Scan` or a path; an item may also be only a path.
 
     A MetaTensor passes unchanged: MONAI Deploy's operators read the volume themselves.
 

@@ -48,7 +48,7 @@ DETAILS = {  # explanations of the measures under "Details"
     "pixel_spacing_mm": "the larger one, within a slice",
     "slice_spacing_mm": "from one slice to the next",
     "hu_margin_mm": "HU closer to the border are not used",
-    "hu_saturated_percent": "many: the scan was stored through a window",
+    "hu_saturated_percent": "a high value: the scan was clipped to a window",
     "liver_right_of_middle_percent": "of half the body's width; below 0: the scan may be mirrored",
     "liver_front_of_middle_percent": "of half the body's depth; far from 0: the scan may be turned",
     "expected_dice": "overlap with an expert's mask that the network expects: 1 is perfect",

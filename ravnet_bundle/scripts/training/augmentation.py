@@ -252,8 +252,8 @@ class PrepareSlices(PrepareBatch):
 
     Args:
         transforms: functions of images and labels that return both, such as `Augmentation`.
-        coarse_share: of the batches, those whose pixels are always `COARSE` times as large: the first of
-            `LiverFirstInferer`'s two passes sees such pixels.
+        coarse_share: share of the batches with pixels `COARSE` times as large in all epochs: the first pass of
+            `LiverFirstInferer` sees such pixels.
     """
 
     coarse = 1

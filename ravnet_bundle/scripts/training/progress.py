@@ -19,15 +19,15 @@ logger = logging.getLogger(__name__)
 
 
 class CoarseFirst:
-    """Makes pixels `factor` times as large in a training's first epochs, where it starts from random weights.
+    """Makes pixels `factor` times as large in the first epochs of a training that starts from random weights.
 
-    Four coarse slices take the time of a fine one: the network sees more of them in the same time (progressive
-    resizing, as in EfficientNetV2, Tan and Le 2021). From trained weights on, all epochs are fine.
+    Four coarse slices take the time of a fine one: the network sees more slices in the same time (progressive resizing,
+    as in EfficientNetV2, Tan and Le 2021). A training that starts from trained weights has no coarse epochs.
 
     Args:
-        network: trained, where a batch normalisation has seen batches before this handler; so `Resume` comes later.
-        epochs: coarse ones.
-        changed: objects whose `coarse` is set, such as `PrepareSlices` and `AxialInferer`.
+        network: it counts as trained if a batch normalisation has seen batches. So `Resume` comes after this handler.
+        epochs: number of coarse epochs.
+        changed: objects with an attribute `coarse` to set, such as `PrepareSlices` and `AxialInferer`.
         factor: of the pixels' size.
     """
 

@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 LEVELS = 100  # grey levels of the window: steps of 2 HU, far below noise; the file is a quarter smaller than with 256
 
-# Chest and pelvis, which a few dozen scans of the liver hardly show: without them a network finds liver there.
+# Scans of the liver show little of chest and pelvis. Without these phantoms a network finds liver there.
 WITHOUT_LIVER = tuple(
     {"seed": seed, "region": region, "phase": phase, "shape": (256, 256, 64), "spacing": (1.6, 1.6, 4)}
     for seed, region, phase in (

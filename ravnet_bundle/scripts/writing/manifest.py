@@ -1,4 +1,4 @@
-"""The manifest, a study's last file: which files belong to it, and what they were made from."""
+"""The manifest, a study's last file: its files and their origin."""
 
 import hashlib
 import json
@@ -16,7 +16,7 @@ def write_manifest(path: str | os.PathLike, files: Sequence[str | os.PathLike], 
     Args:
         path: the JSON file.
         files: existing files in its folder or below; named relative to it, so that the folder can be moved.
-        about: what the files were made from, as JSON: fingerprint of the input, sha256 of the weights, versions.
+        about: origin of the files, as JSON: fingerprint of the input, sha256 of the weights, versions.
 
     Raises:
         OSError: a file cannot be read, or the manifest cannot be written.

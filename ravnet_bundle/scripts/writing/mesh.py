@@ -15,7 +15,7 @@ from ..geometry import bounding_box
 
 SPACE = "SPACE=LPS; RA V-Net, liver, millimetres"
 SMOOTHING = 0.8  # voxels, SD: smooths the voxels' steps and keeps parts thicker than two voxels
-STEPS = 256  # levels of the smoothed mask; a level equal to a voxel's value would give triangles without area
+STEPS = 256  # levels of the smoothed mask; the surface lies between two levels, so that no triangle has area zero
 CLOSE = 0.002  # accepted error of the volume, as a fraction
 MARGIN = 4  # voxels around the mask, so that the smoothed surface is closed
 
