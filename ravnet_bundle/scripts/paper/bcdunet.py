@@ -42,8 +42,6 @@ class BCDUNet(nn.Module):
     """BCDU-Net: `(B, in_channels, H, W) -> (B, out_channels, H, W)` logits, H and W divisible by 16 (8 would do).
 
     Args:
-        in_channels: channels of the input.
-        out_channels: channels of the output.
         width: w, filters of the first level, even; 64 in its paper.
         dense: pairs of convolutions at the bottom: 1, or 3; the third also gets the first pair's result.
     """

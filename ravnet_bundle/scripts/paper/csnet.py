@@ -77,8 +77,6 @@ class CS2Net(nn.Module):
     """CS2-Net in 2D: `(B, in_channels, H, W) -> (B, out_channels, H, W)` logits, H and W divisible by 16.
 
     Args:
-        in_channels: channels of the input.
-        out_channels: channels of the output.
         width: w, filters of the first level; 32 in its paper.
     """
 

@@ -83,8 +83,6 @@ class SAUNet(nn.Module):
     """SA-UNet: `(B, in_channels, H, W) -> (B, out_channels, H, W)` logits, H and W divisible by 16 (8 would do).
 
     Args:
-        in_channels: channels of the input.
-        out_channels: channels of the output.
         width: w, filters of the first level; 16 in its paper.
     """
 

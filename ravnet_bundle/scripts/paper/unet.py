@@ -32,9 +32,7 @@ class Res2(nn.Module):
     third and fourth after adding the previous result. A 1 x 1 convolution fuses them. The shortcut is projected if the
     channels differ.
 
-    Args:
-        in_channels: of the input.
-        out_channels: of the output, divisible by 4.
+    `out_channels` is divisible by 4.
     """
 
     def __init__(self, in_channels: int, out_channels: int):
@@ -63,10 +61,6 @@ class SeparableResidual(nn.Module):
 
     Each is a 3 x 3 convolution of each channel, then a 1 x 1 convolution of all, then batch normalisation.
     Our reading of CSDResU-Net (Yu et al. 2021): "residual unit, depthwise separable" and "dilated convolution" in one.
-
-    Args:
-        in_channels: of the input.
-        out_channels: of the output.
     """
 
     def __init__(self, in_channels: int, out_channels: int):
@@ -100,8 +94,6 @@ class UNet(nn.Module):
     convolution to half the channels, concatenated behind the skip, and a block; 1 x 1 head.
 
     Args:
-        in_channels: channels of the input.
-        out_channels: channels of the output.
         width: w; 64 in the paper.
         encoder: block of the encoder and the bottom: "plain" (U-Net), "residual", "res2", "cofres" or "separable".
         decoder: block of the decoder; "plain" in the paper's own networks, which differ only in the encoder.
@@ -164,8 +156,6 @@ class FResUNet(UNet):
     size as in UNet 3+, to its own channels by a 1 x 1 convolution.
 
     Args:
-        in_channels: channels of the input.
-        out_channels: channels of the output.
         width: w, as in `UNet`.
     """
 
