@@ -20,7 +20,7 @@ HEAD = """# Malformed and hostile input
 
 | outcome | meaning |
 |---|---|
-| read | The right voxels in the right place. A note says what was changed. |
+| read | The right voxels in the right place. A note names the change. |
 | doubted | Read, but axes or spacing may be wrong. The verdict is at least `review`, with these words as a reason. |
 | refused | One line with these words. Nothing is written, memory stays bounded, the rest of a folder is read. |
 
@@ -38,8 +38,8 @@ The usual refusals:
 | mm is not within | The header's spacing is wrong, or its unit is not mm. |
 | no orientation, identity | Convert the CT from its DICOM again, or check that the mask's left and right are correct. |
 
-The tables list every input that the tests make: first what is read, then what is refused. To write this page anew:
-`cd tests; python -m hostile`.
+The tables list every input that the tests make: first the inputs that are read, then the refused ones.
+To write this page anew: `cd tests; python -m hostile`.
 """
 PREFIXES = ("NIfTI with ", "NIfTI ", "DICOM folder with ", "DICOM folder ", "DICOM ", "zip ")
 

@@ -34,11 +34,11 @@ def pack(path: Path, entries) -> Path:
 
 for what, name, note in (
     ("of DICOM", "study/IM{n}", ""),
-    ("whose names lead out of it (../)", "../../IM{n}", ""),
-    ("whose names are absolute", "{outside}/IM{n}", ""),
-    ("whose names have drive letters and backslashes", "C:\\..\\IM{n}", ""),
-    ("whose names are all the same", "IM", ""),
-    ("whose names are 5000 characters long", "x" * 5000 + "{n}", ""),
+    ("with names that lead out of it (../)", "../../IM{n}", ""),
+    ("with absolute names", "{outside}/IM{n}", ""),
+    ("with drive letters and backslashes in the names", "C:\\..\\IM{n}", ""),
+    ("with the same name for all files", "IM", ""),
+    ("with names of 5000 characters", "x" * 5000 + "{n}", ""),
 ):
     read(f"zip {what}", note)(
         lambda folder, name=name: pack(
@@ -151,7 +151,7 @@ def _(folder):
     return path
 
 
-@refused("zip whose entry claims 4 GB", "the header claims 4 GB")
+@refused("zip with an entry that claims 4 GB", "the header claims 4 GB")
 def _(folder):
     path = pack(folder / "ct.zip", [("IM0", slices(folder)[0])])
     content = bytearray(path.read_bytes())

@@ -87,12 +87,12 @@ def _(folder):
 # headers that claim what is not there
 
 
-@refused("1 KB .nii whose header claims 10^9 voxels", "the header claims")
+@refused("1 KB .nii with a header that claims 10^9 voxels", "the header claims")
 def _(folder):
     return write(folder / "ct.nii", save(folder / "ct.nii", dim=[3, 1000, 1000, 1000, 1, 1, 1, 1]).read_bytes()[:1024])
 
 
-@refused("1 KB .nii.gz whose header claims 10^9 voxels", "the header claims")
+@refused("1 KB .nii.gz with a header that claims 10^9 voxels", "the header claims")
 def _(folder):
     content = save(folder / "a.nii", dim=[3, 1000, 1000, 1000, 1, 1, 1, 1]).read_bytes()[:1024]
     (folder / "a.nii").unlink()

@@ -48,12 +48,12 @@ for suffix in ("nrrd", "mha"):
         )
 
 
-@refused("1 KB .nrrd whose header claims 10^9 voxels", "the header claims")
+@refused("1 KB .nrrd with a header that claims 10^9 voxels", "the header claims")
 def _(folder):
     return edited(by_itk(folder / "ct.nrrd"), (b"sizes: 24 20 12", b"sizes: 1000 1000 1000"))
 
 
-@refused("1 KB .mha whose header claims 10^9 voxels", "the header claims")
+@refused("1 KB .mha with a header that claims 10^9 voxels", "the header claims")
 def _(folder):
     return edited(by_itk(folder / "ct.mha"), (b"DimSize = 24 20 12", b"DimSize = 1000 1000 1000"))
 
@@ -82,7 +82,7 @@ def _(folder):
     return write(path, b"\n".join(line for line in kept if not line.startswith(stated)))
 
 
-@refused(".nrrd whose voxels are in another file", "in another file")
+@refused(".nrrd with its voxels in another file", "in another file")
 def _(folder):
     return edited(by_itk(folder / "ct.nrrd"), (b"encoding: raw", b"encoding: raw\ndata file: ../secret.raw"))
 

@@ -33,7 +33,7 @@ def _(folder):
     return folder / "ct.nii.gz"
 
 
-@refused("a pipe named .nii.gz", "neither a file nor a folder")
+@refused("a pipe named .nii.gz", "not a file or a folder")
 def _(folder):
     os.mkfifo(folder / "ct.nii.gz")
     return folder / "ct.nii.gz"

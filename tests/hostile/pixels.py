@@ -1,4 +1,4 @@
-"""DICOM whose pixels are compressed, or damaged."""
+"""DICOM with compressed or damaged pixels."""
 
 import struct
 import zlib
@@ -69,7 +69,7 @@ def _(folder):
     return files[0].parent
 
 
-@refused("DICOM slice whose JPEG 2000 claims 30000 x 30000 pixels", "damaged or truncated pixels")
+@refused("DICOM slice with JPEG 2000 that claims 30000 x 30000 pixels", "damaged or truncated pixels")
 def _(folder):
     files = series(folder)
     for file in files:

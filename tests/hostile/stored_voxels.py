@@ -1,4 +1,4 @@
-"""NRRD and MetaImage files whose voxels are stored in one of the formats' many ways, or damaged."""
+"""NRRD and MetaImage files with voxels that are stored in one of the formats' many ways, or damaged."""
 
 import bz2
 import gzip
@@ -63,9 +63,9 @@ for what, says, make in (
         lambda f: nrrd(f, b"1 ", TEXT),
     ),
     ("with bytes after its voxels", "more voxels than its header claims", lambda f: nrrd(f, VOXELS + bytes(9))),
-    ("whose stream holds a slice less", "damaged or truncated", lambda f: nrrd(f, gzip.compress(SHORT), GZIP)),
-    ("whose stream holds more", "damaged", lambda f: nrrd(f, gzip.compress(VOXELS + bytes(9)), GZIP)),
-    ("whose checksum is wrong", "damaged", lambda f: nrrd(f, gzip.compress(VOXELS)[:-8] + bytes(8), GZIP)),
+    ("with a stream that holds a slice less", "damaged or truncated", lambda f: nrrd(f, gzip.compress(SHORT), GZIP)),
+    ("with a stream that holds more", "damaged", lambda f: nrrd(f, gzip.compress(VOXELS + bytes(9)), GZIP)),
+    ("with a wrong checksum", "damaged", lambda f: nrrd(f, gzip.compress(VOXELS)[:-8] + bytes(8), GZIP)),
 ):
     refused(f".nrrd {what}", says)(make)
 
@@ -80,9 +80,9 @@ for what, make in (
 
 for what, says, make in (
     ("of random bytes that claims to be compressed", "damaged", lambda f: metaimage(f, VOXELS, PACKED)),
-    ("whose stream holds a slice less", "damaged", lambda f: metaimage(f, zlib.compress(SHORT), PACKED)),
-    ("whose stream holds more", "damaged", lambda f: metaimage(f, zlib.compress(VOXELS + bytes(9)), PACKED)),
-    ("whose checksum is wrong", "damaged", lambda f: metaimage(f, zlib.compress(VOXELS)[:-4] + bytes(4), PACKED)),
+    ("with a stream that holds a slice less", "damaged", lambda f: metaimage(f, zlib.compress(SHORT), PACKED)),
+    ("with a stream that holds more", "damaged", lambda f: metaimage(f, zlib.compress(VOXELS + bytes(9)), PACKED)),
+    ("with a wrong checksum", "damaged", lambda f: metaimage(f, zlib.compress(VOXELS)[:-4] + bytes(4), PACKED)),
     ("with bytes after its voxels", "more voxels than its header", lambda f: metaimage(f, VOXELS + bytes(9))),
     ("with voxels as text", "written as text", lambda f: metaimage(f, VOXELS, ASCII)),
     ("with HeaderSize -5", "HeaderSize -5", lambda f: metaimage(f, VOXELS, (b"NDims", b"HeaderSize = -5\nNDims"))),
@@ -98,10 +98,10 @@ def mhd(folder: Path, voxels: bytes, header_size: int) -> Path:
 
 read(".mhd with HeaderSize 33")(lambda f: mhd(f, b"#" * 33 + VOXELS, 33))
 read(".mhd with HeaderSize -1")(lambda f: mhd(f, b"#" * 33 + VOXELS, -1))
-refused(".mhd whose voxels are cut short", "truncated")(lambda f: mhd(f, SHORT, 0))
+refused(".mhd with voxels cut short", "truncated")(lambda f: mhd(f, SHORT, 0))
 
 
-@refused(".mhd, compressed, whose voxels are cut short", "damaged or truncated")
+@refused(".mhd, compressed, with voxels cut short", "damaged or truncated")
 def _(folder):
     path = by_itk(folder / "ct.mhd", True)
     write(folder / "ct.zraw", (folder / "ct.zraw").read_bytes()[:-100])

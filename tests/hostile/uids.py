@@ -1,4 +1,4 @@
-"""DICOM whose UIDs or numbers say little of what belongs together."""
+"""DICOM with UIDs or numbers that say little about which slices belong together."""
 
 import numpy as np
 import pydicom
