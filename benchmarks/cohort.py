@@ -1,15 +1,18 @@
-"""A cohort of small phantoms on local workers that are killed at random: throughput, what is lost, what is done twice.
+"""A cohort of small phantoms on local workers that are killed at random: throughput, lost and repeated studies.
 
 python benchmarks/cohort.py [--studies 1000] [--workers 1 2] [--kill-every 50] [--seconds 15.4 --slices 78]
 
-The studies are a few phantoms, each with another noise, on larger pixels (--fast), so that handing out, reading,
-writing and reporting are most of the work. Each line of the first table is one `ravnet segment --workers N`, whose
-worker processes get SIGKILL at random moments, on average one after --kill-every studies. Lost: studies without a
-complete result, outcome or row of measures.csv. Doubled: studies written, told or tabled more than once. Different:
-studies with a mask, picture or measures that are not, byte for byte, those of the first line. It ends with 1 if any of
-these is not 0.
+The studies are a few phantoms with different noise. They have large pixels (--fast): so most of the time goes into the
+queue, reading, writing and reports. Each line of the first table is one `ravnet segment --workers N`. Its worker
+processes get SIGKILL at random moments, on average one after --kill-every studies.
 
-The second table is arithmetic on a time that benchmarks/volume.py measured: its assumptions stand below it.
+- Lost: studies without a complete result, outcome or row of measures.csv.
+- Doubled: studies with more than one result, outcome or row.
+- Different: studies with a mask, picture or measures that are not the same bytes as in the first line.
+
+The exit code is 1 if any of these is not 0.
+
+The second table is computed from a time that benchmarks/volume.py measured. Its assumptions stand below it.
 """
 
 import argparse

@@ -3,12 +3,11 @@
     python benchmarks/network.py                      # 512 x 512, two threads
     python benchmarks/network.py --size 256 --repeats 9 --only U-Net
 
-"Bare" runs nothing but the convolutions of a real forward pass: every call that reached `aten.convolution`, the
-functional ones in ConvLSTM included, on random inputs of the same shape and memory format. "Of the matrix rate" is the
-network's arithmetic per second as a part of what one large convolution (3 x 3, 256 to 256 channels, 128 x 128, batch 8)
-of the same type reaches in the same turn. All the networks take turns in every repetition, so that a noisy machine
-slows them alike; the times are medians. Every turn is a process of its own, so that its peak of resident memory is its
-network's alone.
+"Bare" runs only the convolutions of a forward pass, on random inputs of the same shape and memory format: every call of
+`aten.convolution`, with the functional ones in ConvLSTM. "Of the matrix rate" is the network's arithmetic per second,
+divided by that of one large convolution (3 x 3, 256 to 256 channels, 128 x 128, batch 8) of the same type in the same
+turn. All networks take turns in every repetition, so that a noisy machine slows them equally. Times are medians. Each
+turn is a new process, so that its peak of resident memory is only that of its network.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ class RecordConvolutions(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
     def run(self) -> None:
-        """Runs the recorded convolutions alone."""
+        """Runs only the recorded convolutions."""
         for arguments in self.calls:
             torch.convolution(*arguments)
 
@@ -138,7 +137,7 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=512, help="height and width, a multiple of 128 (default: 512)")
     parser.add_argument("--repeats", type=int, default=5, help="turns of every network (default: 5)")
     parser.add_argument("--threads", type=int, default=2, help="threads of PyTorch (default: 2)")
-    parser.add_argument("--only", default="", help="only the networks whose name contains this")
+    parser.add_argument("--only", default="", help="only networks with this in their name")
     arguments = parser.parse_args()
     if arguments.size < 256 or arguments.size % 128:
         parser.error(f"--size must be a multiple of 128 from 256 (nnU-Net's seven halvings), got {arguments.size}")

@@ -6,7 +6,7 @@
 
 The images are liver slices of the validation part on the network's grid, cropped to the size of most second passes.
 int8 is static quantisation on slices of the training part. All rows take turns; the time is the median. Dice is of all
-slices as one volume, without the three-dimensional steps. The two variables above bind PyTorch and OpenVINO alone; ONNX
+slices as one volume, without the three-dimensional steps. The two variables above bind only PyTorch and OpenVINO; ONNX
 Runtime always uses all that the CPU has.
 """
 

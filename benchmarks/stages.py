@@ -1,14 +1,15 @@
-"""Where the time of a cold `ravnet segment` goes: its real stages, timed where they are called.
+"""The time of each stage of a cold `ravnet segment`.
 
 python benchmarks/stages.py STARTED CT OUT REPORT
 
 `volume.py --profile` runs it, and makes a table of the report.
-STARTED is `time.time()` of when the process was started. Writes into REPORT, as JSON, a list of (stage, begin, end,
-peak): seconds since then, and the process's peak of resident memory, GB, at the stage's end.
+STARTED is `time.time()` at the start of the process. REPORT becomes a JSON list of (stage, begin, end, peak): seconds
+since STARTED, and the process's peak of resident memory, GB, at the stage's end.
 """
 
 from __future__ import annotations
 
+import argparse
 import functools
 import json
 import resource
@@ -24,7 +25,7 @@ START, IMPORTS, READING, GRID, FIRST, SECOND, STEPS, BACK, VERDICT, PICTURE, WRI
     "3D steps", "back to the CT's grid", "measures and verdict", "picture and report", "writing", "end",
 )  # fmt: skip
 STAGES = (START, IMPORTS, READING, GRID, FIRST, SECOND, STEPS, BACK, VERDICT, PICTURE, WRITING, END)
-STARTED = float(sys.argv[1]) if __name__ == "__main__" else 0.0
+STARTED = 0.0  # of the process, s
 calls: list[tuple[str, float, float, float]] = []
 busy = threading.local()  # a stage within another is a part of that
 
@@ -56,7 +57,13 @@ def timed(place: Any, name: str, stage: str | Callable[..., str]) -> None:
 
 
 def main() -> int:
-    ct, out, report = sys.argv[2:]
+    global STARTED
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("started", metavar="STARTED", type=float)
+    for name in ("ct", "out", "report"):
+        parser.add_argument(name, metavar=name.upper())
+    arguments = parser.parse_args()
+    STARTED = arguments.started
     sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "ravnet_bundle"))
     from scripts import cli
     from scripts.batch import results, segmenter, studies
@@ -94,9 +101,9 @@ def main() -> int:
     for name in ("measure", "observe", "judge"):
         timed(segmenter, name, VERDICT)
     timed(results, "write_table", WRITING)
-    sys.argv = ["ravnet", "segment", ct, "-o", out, "--quiet"]
+    sys.argv = ["ravnet", "segment", arguments.ct, "-o", arguments.out, "--quiet"]
     code = cli.main()
-    Path(report).write_text(json.dumps(calls))
+    Path(arguments.report).write_text(json.dumps(calls))
     return code
 
 

@@ -1,11 +1,12 @@
-"""Labelled scans made hard: how the pipeline's masks hold out, and whether the verdict says where they do not.
+"""Dice and verdict of labelled scans that were made hard.
 
 python benchmarks/stress.py DATA [--also CT LABEL] [--weights FILE]
     [--set KEY=VALUE ...] [--only HARDSHIP ...]
 
-DATA is a folder of labelled scans with a split (README: training data); its validation part is used, and the pairs
-given with --also. Each scan goes through the pipeline with each of the `HARDSHIPS`. Prints Dice and verdict of
-each case, and the mean and the least of each hardship; ends with exit code 1 where a case under Dice 0.8 passes as ok.
+DATA is a folder of labelled scans with a split ("Data" in ravnet_bundle/docs/train.md). The scans are those of its
+validation part and the pairs of --also. Each scan is segmented once for each of the `HARDSHIPS`. The script prints Dice
+and verdict of each case, and the mean and least Dice of each hardship. The exit code is 1 if a case with a Dice below
+0.8 is ok.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ NATIVE = 512  # pixels a side of the grid that noise lives on
 class Case(NamedTuple):
     """A scan with its truth, axes towards R, A, S: hu (X, Y, Z) float32, liver (X, Y, Z) bool, affine (4, 4).
 
-    `part`: of the data, or what was done to the scan.
+    `part`: of the data, or the hardship.
     """
 
     name: str
@@ -53,7 +54,7 @@ class Case(NamedTuple):
 
 
 class Row(NamedTuple):
-    """A case's Dice, what was observed, the verdict, and where a three-dimensional step gave up, what it says."""
+    """Dice, observations and verdict of a case, and the message of a three-dimensional step that gave up."""
 
     name: str
     part: str
@@ -125,7 +126,7 @@ def random(case: Case, what: str) -> np.random.Generator:
 
 
 def finer(case: Case) -> Case:
-    """The scan on a grid of about 512 x 512: what was stored at half the resolution gets native pixels again."""
+    """The scan on a grid of about 512 x 512: a scan stored at half the resolution gets native pixels again."""
     factor = round(NATIVE / case.hu.shape[0])
     if factor < 2:
         return case

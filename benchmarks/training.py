@@ -1,15 +1,16 @@
-"""What a step of the training costs, ours and others', and whether the data keep up with it, as Markdown tables.
+"""Time and memory of a training step, ours and others', with and without loading data, as Markdown tables.
 
 python benchmarks/training.py [--recipes train paper] [--only NAME ...] [--dataset_dir FOLDER] [--output FILE]
 
-All but the network is the bundle's: `configs/train.json`, or `configs/paper.json` over it, gives trainer, loss,
-optimizer, moving average, metric, precision and batch. The handlers that validate, save and log are left out.
+Only the network differs. `configs/train.json`, or `configs/paper.json` over it, gives trainer, loss, optimizer, moving
+average, metric, precision and batch. There are no handlers that validate, save or log.
 
-The first table is of one random batch, again and again. All rows take turns, each turn in a process of its own, so that
-its peak of memory is its network's alone. With a GPU there are more rows: tf32 and `torch.compile`.
-The second table is of the same trainer on one batch that was drawn and augmented before, again and again, and on the
-config's own data loader and augmentation, in turns. The ratio is what data cost, the start of each epoch of 20 steps
-included. Without --dataset_dir the data are phantoms.
+The first table repeats one random batch. All rows take turns. Each turn is a new process, so that its peak of memory is
+only that of its network. With a GPU there are more rows: tf32 and `torch.compile`.
+
+The second table compares two sources of data, in turns: one augmented batch, repeated, and the config's own data loader
+and augmentation. The ratio is the cost of the data, with the start of each epoch of 20 steps. Without --dataset_dir the
+data are phantoms.
 """
 
 from __future__ import annotations
@@ -211,7 +212,7 @@ def data_table(turns: dict[str, list[tuple[float, float]]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipes", nargs="+", choices=RECIPES, default=list(RECIPES))
-    parser.add_argument("--only", nargs="+", default=[""], metavar="NAME", help="rows whose name contains one of these")
+    parser.add_argument("--only", nargs="+", default=[""], metavar="NAME", help="rows with one of these in their name")
     parser.add_argument("--size", type=int, default=512, help="of a slice that is not cut into patches (default: 512)")
     parser.add_argument("--steps", type=int, default=3, help="steps that are timed in a turn (default: 3)")
     parser.add_argument("--epochs", type=int, default=1, help="epochs that are timed in a turn with data (default: 1)")

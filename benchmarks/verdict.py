@@ -1,15 +1,16 @@
-"""The quality verdict on scans whose truth is known, and the limits that it goes by.
+"""Tests the verdict on scans with a known truth, and derives its limits.
 
 python benchmarks/verdict.py DATA [--also CT LABEL] [--weights FILE] [--write]
 
-DATA is a folder of labelled scans with a split (README: training data). Every scan is thinned to slices about 8 mm
-apart and goes through the pipeline with the shipped weights; a scan that no training saw also goes through it with all
-its slices. So do cases made hard on purpose: scans of the training and validation parts spoiled by noise, shifted HU, a
-mirror, a cut; phantoms of chest and pelvis, with extreme noise, MR-like values, mirrored, turned front to back, with
-half a liver, or cut. Prints each case's Dice, observations and verdict, and how many got which verdict; ends with exit
-code 1 where a case under Dice 0.8 passes as ok. With --write the limits are first derived anew, from the training and
-validation parts' scans as they are, and the temperature from the validation part's, and written to
-ravnet_bundle/models/verdict.json, beside the weights.
+DATA is a folder of labelled scans with a split ("Data" in ravnet_bundle/docs/train.md). Each scan is segmented with
+slices about 8 mm apart. Scans outside the training part are also segmented with all their slices. Hard cases are:
+- scans of the training and validation parts with noise, shifted HU, a mirror or a cut;
+- phantoms of chest and pelvis, with extreme noise, MR-like values, a mirror, a turn, half a liver or a cut.
+It prints Dice, observations and verdict of each case, and counts the verdicts. The exit code is 1 if a case with a Dice
+below 0.8 is ok.
+
+--write derives new limits from the training and validation scans, and the temperature from the validation scans. It
+writes both to ravnet_bundle/models/verdict.json.
 """
 
 from __future__ import annotations
@@ -100,7 +101,7 @@ def half(case: Case) -> Case:
 
 
 def mr_like(case: Case) -> Case:
-    """Values as in an MR: no air below 0 but for noise, fat bright, bone dark."""
+    """Values as in an MR: air is 0 with noise, fat is bright, bone is dark."""
     hu = np.interp(case.hu, [-1000, -500, -100, 0, 60, 150, 700], [-5, 5, 600, 150, 250, 300, 20]).astype(np.float32)
     return noisy(case._replace(name=f"{case.name} MR-like", hu=hu), 15)._replace(name=f"{case.name} MR-like")
 

@@ -1,14 +1,13 @@
-"""Time and memory of a whole CT, from reading it to the written mask, ours and others', each run a fresh process.
+"""Time and memory of a whole CT, from the input to the written mask, ours and others'. Each run is a new process.
 
 python benchmarks/volume.py [CT ...] [--slices 78 400] [--only NAME ...] [--nnunet PYTHON]
     [--checkout FOLDER] [--output FOLDER] [--profile]
 
 CT is an image file or a DICOM folder; without one, phantoms of 512 x 512 are made. All rows take turns, on the same
-cores. Wall and CPU time and the peak of resident memory are those that the kernel accounts to the process.
-The peers and the paper's network, whose weights are random, may run their networks for --seconds; what the rest of
-their windows would take is added, and the table says how many were run. Prints a Markdown table, and writes it, with
-a figure, into the --output folder. --profile prints instead when each stage of `ravnet segment` begins and how long it
-takes, in a cold process.
+cores. Wall and CPU time and the peak of resident memory come from the kernel. The peers and the paper's network have
+random weights. Their networks may run for --seconds. The time for the other windows is extrapolated; the table says how
+many windows were run. The script prints a Markdown table. It writes the table and a figure into the --output folder.
+--profile prints the stages of `ravnet segment` instead: begin and duration of each, in a cold process.
 """
 
 from __future__ import annotations
@@ -154,7 +153,7 @@ def take_turns(rows: dict[str, list[str]], ct: Path, repeats: int, seconds: floa
 
 
 def table(turns: dict[str, list[Turn] | str]) -> str:
-    """A Markdown table: medians, but for the greatest peak."""
+    """A Markdown table: medians of time, the largest peak of memory."""
     lines = ["| | wall, s | times ours | CPU, s | peak, GB | windows run |", "|---|--:|--:|--:|--:|--:|"]
     ours = turns.get(OURS)
     for name, some in turns.items():
@@ -173,7 +172,7 @@ def table(turns: dict[str, list[Turn] | str]) -> str:
 
 
 def figure(turns: dict[str, list[Turn] | str], title: str, path: Path) -> None:
-    """Bars of wall time, what was added for windows not run in a lighter colour, and of peak memory."""
+    """Bars of wall time (lighter: extrapolated for windows that were not run) and of peak memory."""
     rows = [(name, some) for name, some in turns.items() if isinstance(some, list)]
     names = [name for name, _ in rows]
     colours = ["#b03a2e" if name.startswith("RA V-Net") else "#7f8c8d" for name in names]
@@ -224,11 +223,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("ct", nargs="*", type=Path, help="image files or DICOM folders (default: phantoms)")
     parser.add_argument("--slices", nargs="+", type=int, default=[78, 400], help="of the phantoms (default: 78 400)")
-    parser.add_argument("--only", nargs="+", default=[""], metavar="NAME", help="rows whose name contains one of these")
+    parser.add_argument("--only", nargs="+", default=[""], metavar="NAME", help="rows with one of these in their name")
     parser.add_argument("--repeats", type=int, default=3, help="turns of every row (default: 3)")
     parser.add_argument("--threads", type=int, default=2, help="cores, and threads of each library (default: 2)")
     parser.add_argument("--seconds", type=float, default=20, help="of a sampled network in one run (default: 20)")
-    parser.add_argument("--memory", type=float, help="GB that a run may have (default: what is free, less 1)")
+    parser.add_argument("--memory", type=float, help="GB that a run may have (default: free memory less 1)")
     parser.add_argument("--nnunet", metavar="PYTHON", help="interpreter of an environment with nnunetv2")
     parser.add_argument("--checkout", type=Path, help="another commit's working tree, to compare with")
     parser.add_argument("--profile", action="store_true", help="the stages of ravnet segment instead")

@@ -12,15 +12,15 @@ import torch
 
 
 class Sampled:
-    """Calls `network(x)`, `(B, ...) -> (B, ...)`, until `seconds` are spent; after that, copies of its last answer.
+    """Calls `network(x)`, `(B, ...) -> (B, ...)`, until `seconds` are spent; then it returns copies of the last answer.
 
-    What a network costs depends on the shape of its input and not on what it shows: so the windows of one shape cost
-    alike, but for the first call, which also prepares the convolutions. Each shape is run at least twice if it comes
-    twice. All around the network (cutting, weighting, adding up, writing) is done for every window.
+    The cost of a network depends on the shape of its input, not on the content. So all windows of one shape cost the
+    same, except the first call, which also prepares the convolutions. Each shape is run at least twice if it comes
+    twice. The other work (cutting, weighting, adding up, writing) is done for every window.
 
     Args:
-        network: what is called.
-        seconds: of wall time, for all calls that are not left out.
+        network: the network to call.
+        seconds: wall time of all real calls.
     """
 
     def __init__(self, network: Callable[[torch.Tensor], torch.Tensor], seconds: float):
@@ -38,11 +38,11 @@ class Sampled:
         answer = self.network(x) if run else self.answers[kind][: len(x)].clone()
         (ran if run else left).append((len(x), time.perf_counter() - wall, time.process_time() - cpu))
         if run:
-            self.answers[kind] = answer.clone()  # what comes back may be changed in place
+            self.answers[kind] = answer.clone()  # the caller may change its answer in place
         return answer
 
     def report(self, path: Path) -> None:
-        """Writes as JSON: `windows`, how many of them `ran`, and the `wall` and `cpu` seconds that were spared."""
+        """Writes as JSON: `windows`, how many of them `ran`, and the saved seconds, `wall` and `cpu`."""
         total = {"windows": 0, "ran": 0, "wall": 0.0, "cpu": 0.0}
         for kind, calls in self.ran.items():
             typical = calls[1:] or calls
@@ -56,10 +56,10 @@ class Sampled:
 
 
 def parser(description: str) -> argparse.ArgumentParser:
-    """The command line of every peer; what is positional and its own comes last."""
+    """The common command line of all peers; each adds its own positional arguments at the end."""
     result = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    result.add_argument("ct", type=Path, help="an image file; but for nnU-Net, a DICOM folder too")
+    result.add_argument("ct", type=Path, help="an image file; except for nnU-Net also a DICOM folder")
     result.add_argument("out", type=Path, help="folder for the mask")
-    result.add_argument("--seconds", type=float, default=20, help="of the network; the rest of the windows is left out")
+    result.add_argument("--seconds", type=float, default=20, help="of the network; other windows are not run")
     result.add_argument("--report", type=Path, help="JSON file: how much was left out")
     return result

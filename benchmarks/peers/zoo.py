@@ -5,7 +5,7 @@ python benchmarks/peers/zoo.py CT OUT NAME [--bfloat16] [--seconds 20] [--report
 The settings are those of the MONAI Model Zoo's bundles (`configs/inference.json` of wholeBody_ct_segmentation,
 spleen_ct_segmentation and swin_unetr_btcv_segmentation), and nnU-Net's plan for LiTS (its 3d_fullres configuration:
 128-cubes at 0.77 x 0.77 x 1 mm, cubic resampling, half overlap, Gaussian weights) without mirroring. All run in float32
-on a CPU: the bundles' `amp` is for CUDA alone. The weights are random but for one bias, which makes everything
+on a CPU: the bundles' `amp` is only for CUDA. The weights are random, except one bias, which makes everything
 background: an empty mask is the fastest to write.
 """
 

@@ -16,6 +16,8 @@ from ..report import view, write_preview
 def demo(output_dir: str = "demo") -> None:
     """Segments two phantoms, an abdomen and a pelvis, with the shipped weights; writes masks and pictures.
 
+    Example: cd ravnet_bundle; python -m scripts.batch.demo --output_dir demo
+
     Args:
         output_dir: folder for `ct/` (the phantoms), `truth/`, `mask/` and `abdomen.png`, `pelvis.png`.
     """
