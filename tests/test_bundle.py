@@ -122,11 +122,6 @@ def test_training_and_inference_describe_the_same_network_and_image():
     train, inference = config("train"), config("inference")
     for key in ("network_def", "window_width", "window_level", "pixel_size", "code_path", "network", "amp"):
         assert train[key] == inference[key], key
-    spatial = {step["_target_"]: step for step in train["train"]["deterministic_transforms"]}
-    for step in inference["preprocessing"]["transforms"]:
-        if step["_target_"] in ("ScaleIntensityRanged", "Orientationd"):
-            other = spatial[step["_target_"]]
-            assert {k: v for k, v in step.items() if k != "keys"} == {k: v for k, v in other.items() if k != "keys"}
 
 
 def test_the_shipped_weights_fit_the_configs_network_strictly():
