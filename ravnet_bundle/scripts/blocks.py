@@ -3,8 +3,6 @@
 Shapes are written `(B, C, H, W)`. The readings that the text leaves open are arguments; the defaults are the paper's.
 """
 
-from __future__ import annotations
-
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
@@ -68,17 +66,17 @@ class DoubleConv(nn.Sequential):
 
 
 def _add(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Sum, in x's own memory where no gradient needs x."""
+    """Sum, in x's own memory if no gradient needs x."""
     return x + y if torch.is_grad_enabled() else x.add_(y)
 
 
 def _multiply(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Product, in x's own memory where no gradient needs x."""
+    """Product, in x's own memory if no gradient needs x."""
     return x * y if torch.is_grad_enabled() else x.mul_(y)
 
 
 def _sigmoid(x: torch.Tensor) -> torch.Tensor:
-    """Sigmoid, in x's own memory where no gradient needs x."""
+    """Sigmoid, in x's own memory if no gradient needs x."""
     return torch.sigmoid(x) if torch.is_grad_enabled() else x.sigmoid_()
 
 
@@ -88,7 +86,7 @@ def _hard_sigmoid(x: torch.Tensor) -> torch.Tensor:
 
 
 def _tanh(x: torch.Tensor) -> torch.Tensor:
-    """Hyperbolic tangent, in x's own memory where no gradient needs x."""
+    """Hyperbolic tangent, in x's own memory if no gradient needs x."""
     return torch.tanh(x) if torch.is_grad_enabled() else x.tanh_()
 
 
@@ -96,7 +94,7 @@ class CofRes(nn.Module):
     """Composite original feature residual module (section 2.3, Figure 3): `(B, C_in, H, W) -> (B, C, H, W)`.
 
     Four 3 x 3 convolutions of C/4 filters in a row; the original features are summed after each (`jumps="all"`) or
-    after the second and the fourth (`jumps="pairs"`); a 1 x 1 convolution fuses the results. Where C_in is not C/4,
+    after the second and the fourth (`jumps="pairs"`); a 1 x 1 convolution fuses the results. If C_in is not C/4,
     the original is projected by a 1 x 1 convolution with batch normalisation. The sum follows the activation.
 
     Args:

@@ -5,8 +5,6 @@ of single voxels remains. The average comes before the window: otherwise clipped
 here.
 """
 
-from __future__ import annotations
-
 import math
 import mmap
 from collections.abc import Hashable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """RA V-Net (Lee et al. 2021): a residual, attention, V-shaped network for liver segmentation in axial CT slices."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial

@@ -1,7 +1,5 @@
 """How a two-dimensional network sees a batch of slices or a whole volume."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

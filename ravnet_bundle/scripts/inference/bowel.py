@@ -1,7 +1,5 @@
 """White bowel beside the liver is not liver."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Hashable, Mapping
 

@@ -1,7 +1,5 @@
 """Corrects the mask in three dimensions by a random walk along tissue."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Hashable, Mapping
 

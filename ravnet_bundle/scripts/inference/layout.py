@@ -1,7 +1,5 @@
 """Where `configs/inference.json` saves masks."""
 
-from __future__ import annotations
-
 import os
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The bundle's `configs/inference.json` on one CT that is in memory."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple

@@ -1,7 +1,5 @@
 """What results were made with."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import sys

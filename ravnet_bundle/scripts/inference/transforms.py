@@ -1,7 +1,5 @@
 """The network's probabilities in three dimensions: which component is the liver, and a smooth border."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Hashable, Mapping
 

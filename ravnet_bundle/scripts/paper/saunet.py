@@ -44,7 +44,7 @@ class SpatialGate(nn.Module):
     One weight per pixel: mean and maximum over the channels, a 7 x 7 convolution without bias, sigmoid.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.conv = nn.Conv2d(2, 1, 7, padding=3, bias=False)
 

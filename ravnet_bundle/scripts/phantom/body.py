@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .points import Points
-from .shapes import Shape, blend, cut, dome, ellipsoid, half_space, shared, union
+from .shapes import Shape, Vector, blend, cut, dome, ellipsoid, half_space, shared, union
 
 # z, half width, half depth, y of the centre (mm)
 # fmt: off
@@ -113,7 +113,7 @@ class Body:
 
         return Shape(distance)
 
-    def ball(self, centre, radii, turn=(0, 0, 0)) -> Shape:
+    def ball(self, centre: Vector, radii: Vector, turn: Vector = (0, 0, 0)) -> Shape:
         """An ellipsoid that varies a little between patients."""
         centre = np.asarray(centre) + self.rng.normal(0, 1.8, 3)
         return ellipsoid(centre, np.asarray(radii) * (1 + np.clip(self.rng.normal(0, 0.035, 3), -0.08, 0.08)), turn)

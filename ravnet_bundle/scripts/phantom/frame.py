@@ -1,6 +1,7 @@
 """The frame: couch, skin, fat, muscles and bones."""
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from .body import Body, Organ, ribs
 from .points import Points
@@ -9,7 +10,7 @@ from .shapes import Shape, cut, ellipsoid, half_space, inset, outside, shared, t
 SIDES = 1, -1  # right, left
 
 
-def pair(points, radii, flat: float = 1.0) -> list[Shape]:
+def pair(points: ArrayLike, radii: ArrayLike, flat: float = 1.0) -> list[Shape]:
     """A tube and its mirror image."""
     return [capsule for side in SIDES for capsule in tube(np.multiply(points, (side, 1, 1)), radii, flat=flat)]
 

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import nibabel as nib
 import numpy as np
@@ -112,7 +112,7 @@ def save_phantom(phantom: Phantom, image_path: str | Path, label_path: str | Pat
 
 
 def make_decathlon(
-    folder: str | Path, training: int = 4, validation: int = 1, test: int = 1, seed: int = 0, **kwargs
+    folder: str | Path, training: int = 4, validation: int = 1, test: int = 1, seed: int = 0, **kwargs: Any
 ) -> None:
     """Writes a data set in the layout of the Medical Segmentation Decathlon: imagesTr, labelsTr and dataset.json.
 

@@ -4,13 +4,17 @@ A shape's distance (mm) is negative inside. It is evaluated on the points of one
 renderer skip other pixels.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.interpolate import PchipInterpolator
 from scipy.spatial.transform import Rotation
 
 from .points import Distance, Points
+
+Vector = Sequence[float] | np.ndarray
 
 EVERYWHERE = (-1e4, -1e4, -1e4), (1e4, 1e4, 1e4)
 
@@ -23,7 +27,7 @@ class Shape(NamedTuple):
     high: tuple[float, ...] = EVERYWHERE[1]
 
 
-def ellipsoid(centre, radii, turn=(0, 0, 0)) -> Shape:
+def ellipsoid(centre: Vector, radii: Vector, turn: Vector = (0, 0, 0)) -> Shape:
     """An ellipsoid, turned by Euler angles (degrees about x, y, z); the distance is exact only at its surface."""
     turned = any(turn)
     m = Rotation.from_euler("xyz", turn, degrees=True).inv().as_matrix().astype(np.float32)
@@ -45,7 +49,7 @@ def ellipsoid(centre, radii, turn=(0, 0, 0)) -> Shape:
     return Shape(distance, tuple(np.subtract(centre, reach)), tuple(np.add(centre, reach)))
 
 
-def capsule(start, end, radius_start, radius_end, flat=1.0) -> Shape:
+def capsule(start: Vector, end: Vector, radius_start: float, radius_end: float, flat: float = 1.0) -> Shape:
     """A straight tube with round ends and linear radius; flat < 1 squeezes it front to back."""
     a, b = np.asarray(start, np.float64), np.asarray(end, np.float64)
     squeeze = np.array([1, 1 / flat, 1])
@@ -64,7 +68,7 @@ def capsule(start, end, radius_start, radius_end, flat=1.0) -> Shape:
     return Shape(distance, tuple(np.minimum(a, b) - reach), tuple(np.maximum(a, b) + reach))
 
 
-def tube(points, radii, step=9.0, flat=1.0) -> list[Shape]:
+def tube(points: ArrayLike, radii: ArrayLike, step: float = 9.0, flat: float = 1.0) -> list[Shape]:
     """A smooth tube through points (n, 3), a radius at each or one for all: a chain of capsules of about `step` mm."""
     points = np.asarray(points, np.float64)
     radii = np.broadcast_to(np.asarray(radii, np.float64), len(points))
@@ -75,7 +79,15 @@ def tube(points, radii, step=9.0, flat=1.0) -> list[Shape]:
     return [capsule(p[i], p[i + 1], r[i], r[i + 1], flat) for i in range(len(t) - 1)]
 
 
-def tree(rng: np.random.Generator, start, towards, length, radius, depth, spread=0.6) -> list[Shape]:
+def tree(
+    rng: np.random.Generator,
+    start: Vector,
+    towards: Vector,
+    length: float,
+    radius: float,
+    depth: int,
+    spread: float = 0.6,
+) -> list[Shape]:
     """A branching vessel: each branch bends a little and ends in two thinner ones (near Murray's law, r / 2^(1/3))."""
     direction = np.asarray(towards, np.float64) / np.linalg.norm(towards)
     bend = direction + rng.normal(0, 0.2, 3)
@@ -160,7 +172,7 @@ def half_space(axis: str, sign: int, position: float) -> Shape:
     return Shape(lambda at: np.float32(sign) * (np.float32(position) - getattr(at, axis)), tuple(low), tuple(high))
 
 
-def dome(centre, radii) -> Shape:
+def dome(centre: Vector, radii: Vector) -> Shape:
     """The upper half of an ellipsoid on a straight column."""
     half = ellipsoid(centre, radii)
     return Shape(lambda at: half.distance(at.raised(centre[2])), (half.low[0], half.low[1], -1e4), half.high)

@@ -4,6 +4,8 @@
 tensor, `files` lists its files.
 """
 
+from typing import Any
+
 from .errors import ConfigError, CTError, one_line_errors
 from .find import find, find_scans
 from .keys import refuse_unread_keys
@@ -17,7 +19,7 @@ __all__ = [
 ]  # fmt: skip
 
 
-def __getattr__(name: str):
+def __getattr__(name: str) -> Any:
     """Imports tensors on demand: they need PyTorch and MONAI, reading does not."""
     if name in ("LoadCTd", "load"):
         from . import tensor

@@ -1,7 +1,5 @@
 """Checks of a CT's grid: shape, size, spacing, angles."""
 
-from __future__ import annotations
-
 import math
 from itertools import combinations
 from pathlib import Path

@@ -26,7 +26,7 @@ MEMORY = 2**30  # most bytes for decoding, beside ITK itself
 class Decoder:
     """The process; it starts with the first slice and ends with the context."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.process: subprocess.Popen | None = None
 
     def __enter__(self) -> Decoder:

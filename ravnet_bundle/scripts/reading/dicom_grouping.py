@@ -1,7 +1,5 @@
 """From DICOM files to CT series with their slices in order; other files are set aside by kind."""
 
-from __future__ import annotations
-
 import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence

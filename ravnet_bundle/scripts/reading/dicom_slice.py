@@ -1,7 +1,5 @@
 """From a DICOM file to its header as a CT slice, or to what the file is instead."""
 
-from __future__ import annotations
-
 import io
 import logging
 import math
@@ -11,7 +9,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
-from typing import IO, NamedTuple, TypeVar
+from typing import IO, Any, NamedTuple, TypeVar
 
 import pydicom
 from pydicom import uid
@@ -66,7 +64,7 @@ def quiet_pydicom(file: Path | Member, reason: str) -> Iterator[None]:
         yield
 
 
-def dataset(file: Path | Member, content: bytes | None = None, **options) -> pydicom.Dataset:
+def dataset(file: Path | Member, content: bytes | None = None, **options: Any) -> pydicom.Dataset:
     """Reads a DICOM file, with or without preamble; a deflated one is refused, as its size is not bounded.
 
     Args:

@@ -1,7 +1,5 @@
 """Errors about an input: one line each."""
 
-from __future__ import annotations
-
 import logging
 import re
 import sys

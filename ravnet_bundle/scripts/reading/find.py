@@ -1,7 +1,5 @@
 """From inputs to their scans: each CT series and each image file once."""
 
-from __future__ import annotations
-
 import errno
 import logging
 import os

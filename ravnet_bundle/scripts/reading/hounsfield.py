@@ -1,7 +1,5 @@
 """Checks that a volume's values can be HU of a CT."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +25,7 @@ class Hounsfield:
     It counts every second voxel along both axes, without padding.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.lowest, self.highest = np.inf, -np.inf
         self.padded = self.infinite = self.sampled = 0
         self.fat = self.soft = self.bone = 0

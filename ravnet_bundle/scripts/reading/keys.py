@@ -1,7 +1,5 @@
 """Keys of a config that nothing reads: MONAI takes a mistyped override for a new key, and ignores it."""
 
-from __future__ import annotations
-
 import difflib
 import inspect
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """A CT in memory: an image of nibabel, SimpleITK or MONAI, or an array with its affine."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Names of outputs, made from paths, unique within a run."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 import unicodedata

@@ -4,8 +4,6 @@ nibabel's image objects trust the header's sizes, and decompress a gzip again fo
 are compared with the file before anything is read.
 """
 
-from __future__ import annotations
-
 import gzip
 import math
 import os

@@ -1,7 +1,5 @@
 """Data classes: a scan to read, the scans found, a header."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Where the voxels of MetaImage and NRRD files are, by their headers."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

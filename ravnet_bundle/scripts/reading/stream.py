@@ -3,8 +3,6 @@
 Packed voxels are checked: the stream must end, its checksum must agree, and it must hold as many bytes as claimed.
 """
 
-from __future__ import annotations
-
 import bz2
 import io
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Reading as MONAI's tensor and as MONAI's transform."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 

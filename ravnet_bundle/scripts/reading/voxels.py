@@ -1,7 +1,5 @@
 """From a scan to its checked volume: first the headers, then the voxels slice by slice."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
