@@ -15,22 +15,8 @@ import torch
 import torch.nn.functional as F
 from monai.engines import PrepareBatch
 
-from .intensities import (
-    FAT,
-    HU,
-    Draw,
-    bell,
-    contrast,
-    curve,
-    filtered,
-    gamma,
-    noise,
-    open_window,
-    shallow_network,
-    smooth,
-    spread,
-    streaks,
-)
+from . import intensities as tone
+from .intensities import FAT, HU, Draw
 from .slices import LEVELS
 
 COARSE = 2  # times as large are coarse pixels
@@ -77,9 +63,9 @@ def deform(
     y, x = (torch.arange(n, device=images.device) - (n - 1) / 2 for n in size)
     u, v = (axis * plane(zoom[:, k]) for k, axis in enumerate((x[None, :], y[:, None])))
     knots = [torch.arange(-1, int(n / spacing) + 2, device=images.device) * spacing - (n - 1) / 2 for n in size]
-    bends = draw.normal(b, 2, len(knots[0]), len(knots[1])) * spread(draw.uniform(0, elastic, b))
+    bends = draw.normal(b, 2, len(knots[0]), len(knots[1])) * tone.spread(draw.uniform(0, elastic, b))
     width = torch.full((), 0.5 * spacing, device=images.device)
-    bends = bell(y, knots[0], width) @ bends @ bell(x, knots[1], width).mT
+    bends = tone.bell(y, knots[0], width) @ bends @ tone.bell(x, knots[1], width).mT
     moved = bends + draw.uniform(-shift, shift, b, 2, 1, 1)
     columns = plane(cos) * u - plane(sin) * v + moved[:, 0]
     rows = plane(sin) * u + plane(cos) * v + moved[:, 1]
@@ -94,8 +80,8 @@ def shift_liver(
     images: torch.Tensor, labels: torch.Tensor, draw: Draw, hu: tuple[float, float] = (-120, 40), edge: float = 1.0
 ) -> torch.Tensor:
     """Makes the whole liver darker or brighter by `hu`; the edge is smoothed by a Gaussian of `edge` pixels."""
-    soft = smooth(labels, torch.full((len(labels),), edge, device=labels.device))
-    return images + soft * spread(draw.uniform(*hu, len(images))) * HU
+    soft = tone.smooth(labels, torch.full((len(labels),), edge, device=labels.device))
+    return images + soft * tone.spread(draw.uniform(*hu, len(images))) * HU
 
 
 def ellipses(
@@ -138,8 +124,10 @@ def ellipses(
         cos, sin = plane(torch.cos(angle[:, k])), plane(torch.sin(angle[:, k]))
         u, v = (x * cos + y * sin) / plane(axes[:, k, 0]), (y * cos - x * sin) / plane(axes[:, k, 1])
         outward = (u * u + v * v).sqrt()[:, None]
-        inside = (height[:, k, :, None, None] - outward) * spread(axes[:, k].min(1).values)
-        images = torch.lerp(images, spread(bright[:, k]), spread(share[:, k]) * (inside + 0.5).clamp(0, 1) * free)
+        inside = (height[:, k, :, None, None] - outward) * tone.spread(axes[:, k].min(1).values)
+        images = torch.lerp(
+            images, tone.spread(bright[:, k]), tone.spread(share[:, k]) * (inside + 0.5).clamp(0, 1) * free
+        )
     return images
 
 
@@ -165,7 +153,7 @@ def cut(
 def thicker(images: torch.Tensor, draw: Draw) -> torch.Tensor:
     """Makes the neighbouring slices more like the middle one, as in a CT with thick slices."""
     middle = images[:, images.shape[1] // 2, None]
-    return torch.lerp(images, middle, spread(draw.uniform(0, 1, len(images))))
+    return torch.lerp(images, middle, tone.spread(draw.uniform(0, 1, len(images))))
 
 
 @dataclass
@@ -203,7 +191,9 @@ class Augmentation:
     def steps(self, draw: Draw) -> tuple[tuple[float, Callable[..., torch.Tensor]], ...]:
         """Probabilities and functions of images and labels that return images."""
 
-        def masses(x: torch.Tensor, y: torch.Tensor, number: int, radius: tuple[float, float], *how: Any):
+        def masses(
+            x: torch.Tensor, y: torch.Tensor, number: int, radius: tuple[float, float], *how: Any
+        ) -> torch.Tensor:
             return ellipses(x, y, draw, number, (radius[0] * self.pixels, radius[1] * self.pixels), *how)
 
         return (
@@ -211,14 +201,14 @@ class Augmentation:
             (self.beside, lambda x, y: masses(x, y, 3, (4, 40), (0, 1.4), (0.6, 1), True)),
             (self.within, lambda x, y: masses(x, y, 3, (2, 20), (0, 0.7), (0.6, 1), False)),
             (self.organs, lambda x, y: masses(x, y, 3, (10, 45), (0.1, 0.7), (0.8, 1), True)),
-            (self.curve, lambda x, y: curve(x, draw)),
-            (self.gamma, lambda x, y: gamma(x, draw)),
-            (self.contrast, lambda x, y: contrast(x, draw)),
-            (self.network, lambda x, y: shallow_network(x, draw)),
+            (self.curve, lambda x, y: tone.curve(x, draw)),
+            (self.gamma, lambda x, y: tone.gamma(x, draw)),
+            (self.contrast, lambda x, y: tone.contrast(x, draw)),
+            (self.network, lambda x, y: tone.shallow_network(x, draw)),
             (self.agent, lambda x, y: masses(x, y, 4, (4, 50), (0.9, 1.4), (0.9, 1), True)),
-            (self.filtered, lambda x, y: filtered(x, draw)),
-            (self.noise, lambda x, y: noise(x, draw)),
-            (self.streaks, lambda x, y: streaks(x, draw)),
+            (self.filtered, lambda x, y: tone.filtered(x, draw)),
+            (self.noise, lambda x, y: tone.noise(x, draw)),
+            (self.streaks, lambda x, y: tone.streaks(x, draw)),
             (self.thicker, lambda x, y: thicker(x, draw)),
         )
 
@@ -232,7 +222,7 @@ class Augmentation:
         """
         draw = Draw(images.device, generator)
         images, labels = deform(images, labels, tuple(self.size or images.shape[2:]), draw, self.pixels)
-        images = open_window(images)
+        images = tone.open_window(images)
         for probability, step in self.steps(draw):
             chosen = draw.chosen(len(images), probability)
             if len(chosen):
