@@ -1,4 +1,4 @@
-"""The rooms of `scripts/`: few, imported downward only, each module short and named once."""
+"""The rooms of `scripts/`: few, imported downward only, each module short and named once; short front pages."""
 
 import ast
 from collections.abc import Iterator
@@ -58,3 +58,10 @@ def test_no_file_name_is_there_twice():
     paths = [path for folder in (SCRIPTS, root / "tests", root / "benchmarks") for path in folder.rglob("*.py")]
     names = [path.name for path in paths if path.name not in ("__init__.py", "__main__.py")]
     assert sorted(set(names)) == sorted(names)
+
+
+def test_the_front_pages_and_the_training_config_stay_short():
+    bundle = SCRIPTS.parent
+    assert (bundle.parent / "README.md").read_text().count("\n") <= 120
+    assert (bundle / "docs" / "README.md").stat().st_size <= 9_216
+    assert (bundle / "configs" / "train.json").stat().st_size <= 10_240
