@@ -7,15 +7,13 @@ from typing import NamedTuple
 
 UNITS = {"ml": "ml", "mm": "mm", "cm": "cm", "cm2": "cm²", "m2": "m²", "kg": "kg", "percent": "%", "hu": "HU", "s": "s"}
 SPELT = {"hu": "HU", "sd": "SD", "bsa": "body surface", "urata": "Urata", "vauthey": "Vauthey"}
-NAMES = {  # if the key alone is not clear
+NAMES = {  # labels, if the key alone is not clear
     "weights": "Weights, SHA-256",
     "partial": "Cut by the field of view",
     "cut_sides": "Cut at the side",
     "extent_left_right_mm": "Width, left to right",
     "extent_posterior_anterior_mm": "Depth, back to front",
     "extent_inferior_superior_mm": "Height, feet to head",
-    "hu_margin_mm": "HU margin from the border",
-    "hu_saturated_percent": "HU at the scan's limits",
     "standard_urata_ml": "Standard volume by Urata",
     "standard_vauthey_ml": "Standard volume by Vauthey",
     "volume_of_urata_percent": "Volume, of Urata's standard",
@@ -23,49 +21,38 @@ NAMES = {  # if the key alone is not clear
     "remnant_normal_ml": "Least remnant, normal liver",
     "remnant_after_chemotherapy_ml": "Least remnant, after chemotherapy",
     "remnant_cirrhosis_ml": "Least remnant, cirrhosis",
-    "remnant_normal_percent": "Of the volume, normal liver",
-    "remnant_after_chemotherapy_percent": "Of the volume, after chemotherapy",
-    "remnant_cirrhosis_percent": "Of the volume, cirrhosis",
+    "remnant_normal_percent": "Least remnant in % of the volume, normal liver",
+    "remnant_after_chemotherapy_percent": "Least remnant in % of the volume, after chemotherapy",
+    "remnant_cirrhosis_percent": "Least remnant in % of the volume, cirrhosis",
     "bsa_m2": "Body surface area",
     "contrast_guess": "Contrast agent",
     "steatosis_hint": "Fatty liver (below 40 HU)",
-    "pixel_spacing_mm": "Pixel size of the CT",
-    "slice_spacing_mm": "Slice distance of the CT",
-    "liver_right_of_middle_percent": "Liver's centre, to the right",
-    "liver_front_of_middle_percent": "Liver's centre, to the front",
-    "expected_dice": "Expected Dice",
-    "uncalibrated_expected_dice": "Expected Dice, not calibrated",
-    "border_width_mm": "Width of the uncertain border",
-    "changed_by_3d_percent": "Changed by the 3D steps",
-    "parts_apart_percent": "Parts apart, left out",
-    "largest_part_apart_ml": "Largest part apart",
-    "area_step_percent": "Largest area step",
-    "noise_percent_of_window": "Noise in the liver",
-    "repeat_dice": "Dice of a second pass",
-    "repeat_slices": "Slices of the second pass",
 }
-DETAILS = {  # explanations of the measures under "Details"
-    "pixel_spacing_mm": "the larger one, within a slice",
-    "slice_spacing_mm": "from one slice to the next",
-    "hu_margin_mm": "HU closer to the border are not used",
-    "hu_saturated_percent": "a high value: the scan was clipped to a window",
-    "liver_right_of_middle_percent": "of half the body's width; below 0: the scan may be mirrored",
-    "liver_front_of_middle_percent": "of half the body's depth; far from 0: the scan may be turned",
-    "expected_dice": "overlap with an expert's mask that the network expects: 1 is perfect",
-    "uncalibrated_expected_dice": "from its raw probabilities, which are too confident",
-    "border_width_mm": "where the network is uncertain",
-    "changed_by_3d_percent": "of the mask: added and removed after the network",
-    "parts_apart_percent": "of the mask: separate parts that the network marked",
-    "largest_part_apart_ml": "",
-    "area_step_percent": "of the largest area, from slice to slice",
-    "noise_percent_of_window": "standard deviation, of the window's width",
-    "repeat_dice": "overlap with a second pass over slightly smaller slices",
-    "repeat_slices": "",
-    "hu_p05": "",
-    "hu_p25": "",
-    "hu_p75": "",
-    "hu_p95": "",
-    "cut_area_cm2": "of the mask, at the border of the view",
+DETAILS = {  # the measures under "Details": label, or "" for one made from the key, and explanation
+    "pixel_spacing_mm": ("Pixel size of the CT", "the larger one, within a slice"),
+    "slice_spacing_mm": ("Slice distance of the CT", "from one slice to the next"),
+    "hu_margin_mm": ("HU margin from the border", "HU closer to the border are not used"),
+    "hu_saturated_percent": ("HU at the scan's limits", "a high value: the scan was clipped to a window"),
+    "liver_right_of_middle_percent": (
+        "Liver's centre, to the right",
+        "of half the body's width; below 0: the scan may be mirrored",
+    ),
+    "liver_front_of_middle_percent": (
+        "Liver's centre, to the front",
+        "of half the body's depth; far from 0: the scan may be turned",
+    ),
+    "expected_dice": ("Expected Dice", "overlap with an expert's mask that the network expects: 1 is perfect"),
+    "uncalibrated_expected_dice": ("Expected Dice, not calibrated", "its raw probabilities are too confident"),
+    "border_width_mm": ("Width of the uncertain border", "where the network is uncertain"),
+    "changed_by_3d_percent": ("Changed by the 3D steps", "of the mask: added and removed after the network"),
+    "parts_apart_percent": ("Parts apart, left out", "of the mask: separate parts that the network marked"),
+    "largest_part_apart_ml": ("Largest part apart", ""),
+    "area_step_percent": ("Largest area step", "of the largest area, from slice to slice"),
+    "noise_percent_of_window": ("Noise in the liver", "standard deviation, of the window's width"),
+    "repeat_dice": ("Dice of a second pass", "overlap with a second pass over slightly smaller slices"),
+    "repeat_slices": ("Slices of the second pass", ""),
+    **{f"hu_p{n:02}": ("", "") for n in (5, 25, 75, 95)},
+    "cut_area_cm2": ("", "of the mask, at the border of the view"),
 }
 
 
@@ -90,7 +77,7 @@ def rows(measures: Mapping[str, object]) -> list[Row]:
         if isinstance(value, float) and isinstance(uncertainty, float):
             text += f" ± {uncertainty:.{_decimals(value)}f}"
         text = f"{text}\u00a0{unit}" if unit else text  # no line break before a unit
-        found.append(Row(_label(key), text, DETAILS.get(key, ""), key in DETAILS))
+        found.append(Row(_label(key), text, DETAILS.get(key, ("", ""))[1], key in DETAILS))
     return found
 
 
@@ -117,8 +104,8 @@ def _split(key: str) -> tuple[str, str]:
 
 def _label(key: str) -> str:
     """`volume_ml` -> `Volume`; `hu_p05` -> `HU percentile 5`."""
-    if key in NAMES:
-        return NAMES[key]
+    if label := NAMES.get(key) or DETAILS.get(key, ("", ""))[0]:
+        return label
     words = [re.sub(r"^p0*(\d+)$", r"percentile \1", word) for word in _split(key)[0].split("_")]
     text = " ".join(SPELT.get(word, word) for word in words)
     return text[:1].upper() + text[1:]
