@@ -5,9 +5,9 @@ import pydicom
 from matplotlib.path import Path as Polygon
 from series_files import write_series
 
-from scripts.writing import write_rtstruct, write_seg
+from scripts.writing import Software, write_rtstruct, write_seg
 
-SOFTWARE = {"algorithm": "RA V-Net", "version": "1.2.3", "weights": "ab" * 32}
+SOFTWARE = Software("RA V-Net", "1.2.3", "ab" * 32)
 DICOM = {"SEG": write_seg, "RTSTRUCT": write_rtstruct}
 SHAPE, SPACING, CENTRE = (48, 40, 14), (2.0, 2.3, 5.0), np.array([30.0, -20.0, 110.0])
 RAS_TO_LPS = np.array([-1.0, -1.0, 1.0])

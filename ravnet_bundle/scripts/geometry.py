@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike
 
 SLAB = 2**21  # voxels in one step; they fit into the processor's cache
 
+LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # from LPS (the world of DICOM and ITK) to RAS, and back
+
 Box = tuple[slice, ...]
 
 

@@ -49,7 +49,7 @@ def test_dicom_results_lie_where_the_liver_is_whatever_the_series_and_the_masks_
         change = nib.orientations.ornt_transform(nib.io_orientation(affine), nib.orientations.axcodes2ornt(codes))
         turned = image.as_reoriented(change)
         for kind, write in DICOM.items():
-            write(np.asarray(turned.dataobj), turned.affine, shuffled, tmp_path / kind / f"{codes}.dcm", **SOFTWARE)
+            write(np.asarray(turned.dataobj), turned.affine, shuffled, tmp_path / kind / f"{codes}.dcm", SOFTWARE)
     for kind in DICOM:  # one mask, one file, however it is stored
         assert len({file.read_bytes() for file in (tmp_path / kind).iterdir()}) == 1
     assert dice_in_world(read_seg(tmp_path / "SEG" / "RAS.dcm"), mask.sum()) >= 0.999
@@ -60,7 +60,7 @@ def test_dicom_results_lie_where_the_liver_is_whatever_the_series_and_the_masks_
 
 def test_a_frame_refers_to_the_slice_at_its_place(tmp_path):
     mask, affine, files = study(tmp_path / "ct")
-    write_seg(mask, affine, files, tmp_path / "seg.dcm", **SOFTWARE)
+    write_seg(mask, affine, files, tmp_path / "seg.dcm", SOFTWARE)
     places = {ds.SOPInstanceUID: ds.ImagePositionPatient for ds in map(pydicom.dcmread, files)}
     frames = list(read_seg(tmp_path / "seg.dcm"))
     assert len(frames) == mask.any(axis=(0, 1)).sum()  # those with liver
@@ -93,7 +93,7 @@ def identify(_, ds):
 def test_a_result_stays_with_its_patient_study_and_series(kind, tmp_path, recwarn):
     mask, affine, files = study(tmp_path / "ct", change=identify)
     recwarn.clear()
-    DICOM[kind](mask, affine, files, tmp_path / "x.dcm", **SOFTWARE)
+    DICOM[kind](mask, affine, files, tmp_path / "x.dcm", SOFTWARE)
     assert not [
         warning for warning in recwarn if "Invalid value" in str(warning.message)
     ]  # that would name the patient
@@ -115,7 +115,7 @@ def test_a_result_stays_with_its_patient_study_and_series(kind, tmp_path, recwar
 def test_the_segment_and_the_roi_are_the_liver_by_this_software(tmp_path):
     mask, affine, files = study(tmp_path / "ct")
     for kind, write in DICOM.items():
-        write(mask, affine, files, tmp_path / kind, **SOFTWARE)
+        write(mask, affine, files, tmp_path / kind, SOFTWARE)
     seg, rt = (pydicom.dcmread(tmp_path / kind) for kind in DICOM)
     [segment] = seg.SegmentSequence
     assert seg.SegmentationType == "BINARY" and segment.SegmentAlgorithmType == "AUTOMATIC"
@@ -126,7 +126,7 @@ def test_the_segment_and_the_roi_are_the_liver_by_this_software(tmp_path):
     assert (roi.ROIGenerationAlgorithm, observation.RTROIInterpretedType) == ("AUTOMATIC", "ORGAN")
     codes = segment.SegmentedPropertyTypeCodeSequence[0], observation.RTROIIdentificationCodeSequence[0]
     assert {(code.CodeValue, code.CodingSchemeDesignator) for code in codes} == {("10200004", "SCT")}
-    assert seg.DeviceSerialNumber == rt.DeviceSerialNumber == SOFTWARE["weights"]
+    assert seg.DeviceSerialNumber == rt.DeviceSerialNumber == SOFTWARE.weights
     measures = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
     assert float(measures.SpacingBetweenSlices) == pytest.approx(SPACING[2])  # not SliceThickness
 
@@ -137,10 +137,10 @@ def test_an_anonymous_series_without_a_frame_of_reference_is_served(kind, tmp_pa
         del ds.PatientName, ds.PatientID, ds.FrameOfReferenceUID, ds.SliceThickness, ds.SeriesDate, ds.SeriesNumber
 
     mask, affine, files = study(tmp_path / "ct", change=strip)
-    DICOM[kind](mask, affine, files, tmp_path / "x.dcm", **SOFTWARE)
+    DICOM[kind](mask, affine, files, tmp_path / "x.dcm", SOFTWARE)
     ds = pydicom.dcmread(tmp_path / "x.dcm")
     assert ds["PatientName"].is_empty and ds["PatientID"].is_empty  # required, even if empty
-    write_seg(mask, affine, files, tmp_path / "seg.dcm", **SOFTWARE)
+    write_seg(mask, affine, files, tmp_path / "seg.dcm", SOFTWARE)
     assert ds.FrameOfReferenceUID == pydicom.dcmread(tmp_path / "seg.dcm").FrameOfReferenceUID
 
 
@@ -160,7 +160,7 @@ def odd_numbers(z, ds):
 def test_a_series_with_odd_headers_is_served_in_one_frame_of_reference(odd, kind, tmp_path):
     mask, affine, files = study(tmp_path / "ct", change=odd)
     for name, order in (("a", files), ("b", files[::-1])):
-        DICOM[kind](mask, affine, order, tmp_path / name, **SOFTWARE)
+        DICOM[kind](mask, affine, order, tmp_path / name, SOFTWARE)
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
     ds = pydicom.dcmread(tmp_path / "a")
     assert ds.FrameOfReferenceUID in {pydicom.dcmread(file).FrameOfReferenceUID for file in files}
@@ -192,7 +192,7 @@ def test_the_same_mask_gives_the_same_bytes_at_another_time_and_another_mask_oth
         monkeypatch.setattr("time.time", lambda clock=clock: clock)
         write_nifti(content, affine, tmp_path / f"{name}.nii.gz")
         for kind, write in DICOM.items():
-            write(content, affine, files, tmp_path / f"{name}.{kind}", **SOFTWARE)
+            write(content, affine, files, tmp_path / f"{name}.{kind}", SOFTWARE)
     for end in ("nii.gz", *DICOM):
         a, b, c = ((tmp_path / f"{name}.{end}").read_bytes() for name in "abc")
         assert a == b != c
@@ -204,7 +204,7 @@ def test_the_same_mask_gives_the_same_bytes_at_another_time_and_another_mask_oth
 def test_an_empty_mask_is_an_empty_frame_and_a_roi_without_contours(tmp_path):
     mask, affine, files = study(tmp_path / "ct")
     for kind, write in DICOM.items():
-        write(np.zeros_like(mask), affine, files, tmp_path / kind, **SOFTWARE)
+        write(np.zeros_like(mask), affine, files, tmp_path / kind, SOFTWARE)
     [(frame, _, source)] = read_seg(tmp_path / "SEG")
     assert not frame.any() and source in {pydicom.dcmread(file).SOPInstanceUID for file in files}
     seg, rt = (pydicom.dcmread(tmp_path / kind) for kind in DICOM)
@@ -226,7 +226,7 @@ def test_a_series_whose_axes_lean_a_little_keeps_its_pixels(tmp_path):
     assert notes and not np.allclose(straight, sheared, atol=1e-3)
     stored = {pydicom.dcmread(file).SOPInstanceUID: mask[:, :, z].T for z, file in enumerate(files)}
     for kind, write in DICOM.items():
-        write(mask, straight, files, tmp_path / kind, **SOFTWARE)
+        write(mask, straight, files, tmp_path / kind, SOFTWARE)
     for frames in (read_seg(tmp_path / "SEG"), read_rtstruct(tmp_path / "RTSTRUCT", files, np.logical_or)):
         frames = list(frames)
         assert len(frames) == mask.any(axis=(0, 1)).sum()
@@ -265,7 +265,7 @@ def test_what_does_not_fit_its_series_is_refused_in_one_line(case, tmp_path):
     given = spoil(*study(tmp_path / "ct"))
     for kind, write in DICOM.items():
         with pytest.raises(ValueError, match=reason) as caught:
-            write(*given, tmp_path / "out" / kind, **SOFTWARE)
+            write(*given, tmp_path / "out" / kind, SOFTWARE)
         assert "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
 
@@ -275,7 +275,7 @@ def test_what_does_not_fit_its_series_is_refused_in_one_line(case, tmp_path):
 def test_dciodvfy_finds_no_error(content, tmp_path):
     mask, affine, files = study(tmp_path / "ct")
     for kind, write in DICOM.items():
-        write(mask if content == "liver" else mask & False, affine, files, tmp_path / kind, **SOFTWARE)
+        write(mask if content == "liver" else mask & False, affine, files, tmp_path / kind, SOFTWARE)
         said = subprocess.run(["dciodvfy", tmp_path / kind], capture_output=True, text=True).stderr
         assert "Error" not in said, said
 
@@ -287,7 +287,7 @@ def test_dcmqis_segmentation_of_a_real_series_is_given_back(kind, data_dir, tmp_
     affine = image.affine.numpy()
     theirs = read_volume(read_seg(data_dir / "dcmqi_ct3" / "liver_seg.dcm"), affine, image.shape)
     assert theirs.sum() > 100_000
-    DICOM[kind](theirs, affine, files, tmp_path / kind, **SOFTWARE)
+    DICOM[kind](theirs, affine, files, tmp_path / kind, SOFTWARE)
     frames = read_seg(tmp_path / kind) if kind == "SEG" else read_rtstruct(tmp_path / kind, files, np.logical_xor)
     assert dice(read_volume(frames, affine, image.shape), theirs) >= 0.999
 
@@ -303,7 +303,7 @@ def test_a_real_liver_comes_back_from_seg_and_contours(data_dir, tmp_path):
     thinned[:3, 2] *= order[1] - order[0]
     thinned[:3, 3] += affine[:3, 2] * order[0]
     for kind, write in DICOM.items():
-        write(thin, thinned, files, tmp_path / kind, **SOFTWARE)
+        write(thin, thinned, files, tmp_path / kind, SOFTWARE)
     assert dice(read_volume(read_seg(tmp_path / "SEG"), thinned, thin.shape), thin) >= 0.999
     contours = read_rtstruct(tmp_path / "RTSTRUCT", files, np.logical_or)
     assert dice(read_volume(contours, thinned, thin.shape), thin) >= 0.98

@@ -136,12 +136,12 @@ import numpy as np
 from scripts.writing import *
 
 series, out, trouble = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
-software = {"algorithm": "a", "version": "1", "weights": "0"}
+software = Software("a", "1", "0")
 mask, affine, files = np.load(series / "mask.npy"), np.load(series / "affine.npy"), sorted(series.glob("IM*"))
 writers = {
     "nifti": lambda path: write_nifti(mask, affine, path),
-    "seg": lambda path: write_seg(mask, affine, files, path, **software),
-    "rtstruct": lambda path: write_rtstruct(mask, affine, files, path, **software),
+    "seg": lambda path: write_seg(mask, affine, files, path, software),
+    "rtstruct": lambda path: write_rtstruct(mask, affine, files, path, software),
     "manifest": lambda path: write_manifest(path, [], padding="x" * 10000),
 }
 if trouble == "full disk":

@@ -17,11 +17,16 @@ from ..inference.provenance import BUNDLE
 
 LIMITS = BUNDLE / "models" / "verdict.json"
 DERIVED = "derived"  # this limit is in the file
+MEANINGS = {  # of a verdict; DICOM allows 64 characters
+    "ok": "No sign of a failure was found. Check the contours anyway.",
+    "review": "Something is unusual. Check the contours before any use.",
+    "reject": "Do not use the mask or the numbers.",
+}
 NO_LIVER_ML = 50.0  # less is no liver, or a useless tip of one
 
 
 class Verdict(NamedTuple):
-    """level: "ok", "review" (look at it before using it) or "reject" (do not use it); reasons: one sentence each."""
+    """level: one of `MEANINGS`; reasons: one sentence each."""
 
     level: str
     reasons: tuple[str, ...]

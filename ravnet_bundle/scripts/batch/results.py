@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from ..assessment.judge import MEANINGS
 from ..files import atomic, csv_text
 from ..reading import Found, Scan, Voxels
 from ..reading.errors import one_line
@@ -141,22 +142,22 @@ def _others(
     folder: Path, result: Result, seen: View, options: Options, about: Mapping[str, Any], cost: Mapping[str, str]
 ) -> Iterator[Path]:
     from ..report import write_report
-    from ..writing import Unwritable, write_mesh, write_nifti, write_rtstruct, write_seg, write_sr
+    from ..writing import Software, Unwritable, write_mesh, write_nifti, write_rtstruct, write_seg, write_sr
 
     (found, measures, verdict, notes), scan = result.examined, result.scan
     mask, affine = found.mask, result.ct.affine
-    software = {"algorithm": "RA V-Net", "version": about["version"], "weights": about["weights"]}
+    software = Software("RA V-Net", about["version"], about["weights"])
     judged: dict[str, Any] = {"verdict": verdict.level, "reasons": list(verdict.reasons)}
     for kind, name, write_dicom in (
         ("seg", SEG, partial(write_seg, mask, affine, scan.files)),
         ("rtstruct", RTSTRUCT, partial(write_rtstruct, mask, affine, scan.files)),
-        ("sr", SR, partial(write_sr, folder / SEG, measures=measures, **judged)),
+        ("sr", SR, partial(write_sr, folder / SEG, measures=measures, meaning=MEANINGS[verdict.level], **judged)),
     ):
         if kind == "sr" and not (folder / SEG).exists():  # the notes say why
             continue
         if getattr(options, kind) and scan.kind == "dicom":
             try:
-                write_dicom(folder / name, **software)
+                write_dicom(folder / name, software)
                 yield folder / name
             except OSError:  # the disk: the other files need it too
                 raise

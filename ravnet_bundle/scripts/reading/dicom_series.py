@@ -4,8 +4,6 @@ The grid comes from ImagePositionPatient and ImageOrientationPatient, not from S
 pydicom decodes uncompressed and RLE pixels; ITK decodes JPEG, JPEG Lossless, JPEG-LS and JPEG 2000, with rescale.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -13,6 +11,7 @@ from pathlib import Path
 import numpy as np
 from pydicom import Dataset, uid
 
+from ..geometry import LPS
 from .checks import check_claim, check_shape
 from .dicom_decompress import Decoder
 from .dicom_grouping import tolerance, trouble
@@ -22,7 +21,6 @@ from .errors import CTError, one_line, one_reason
 from .hounsfield import PADDING
 from .scan import Header, Scan
 
-TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # DICOM's world is LPS
 BY_PYDICOM = (uid.ImplicitVRLittleEndian, uid.ExplicitVRLittleEndian, uid.ExplicitVRBigEndian, uid.RLELossless)
 JPEG = (uid.JPEGBaseline8Bit, uid.JPEGExtended12Bit, uid.JPEGLossless, uid.JPEGLosslessSV1)
 BY_ITK = (*JPEG, uid.JPEGLSLossless, uid.JPEGLSNearLossless, uid.JPEG2000Lossless, uid.JPEG2000)
@@ -103,7 +101,7 @@ def _affine(slices: Sequence[Slice], source: str) -> np.ndarray:
     affine[:3, 0] = row / lengths[0] * slices[0].spacing[0]
     affine[:3, 1] = column / lengths[1] * slices[0].spacing[1]
     affine[:3, 2], affine[:3, 3] = step, positions[0]
-    return TO_RAS @ affine
+    return LPS @ affine
 
 
 def planes(scan: Scan, found: Header) -> Iterator[np.ndarray]:

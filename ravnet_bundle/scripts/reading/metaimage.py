@@ -12,13 +12,13 @@ from collections.abc import Iterator
 import itk
 import numpy as np
 
+from ..geometry import LPS
 from . import stream
 from .checks import check_claim, check_shape, doubts_about
 from .errors import CTError, one_reason
 from .scan import Header, Scan
 from .stored import stored
 
-TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])  # ITK's world is LPS
 SKIP = 2**26  # most bytes before the voxels
 SPACES = ("left-posterior-superior", "left-anterior-superior", "right-anterior-superior", "lps", "las", "ras")  # NRRD's
 UNSTATED = "The header states no orientation: axes may be mirrored."
@@ -52,7 +52,7 @@ def header(scan: Scan) -> Header:
             affine[:3, axis] = np.asarray(found.GetDirection(axis))[:3] * found.GetSpacing(axis)
             affine[axis, 3] = found.GetOrigin(axis)
         doubts = doubts_about(affine) or (() if _stated(fields, nrrd) else (UNSTATED,))
-        return Header(shape, TO_RAS @ affine, layout=(where, dtype), doubts=doubts)
+        return Header(shape, LPS @ affine, layout=(where, dtype), doubts=doubts)
 
 
 def planes(scan: Scan, found: Header) -> Iterator[np.ndarray]:

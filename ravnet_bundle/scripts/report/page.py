@@ -14,6 +14,7 @@ from markupsafe import Markup
 from PIL import Image
 from skimage.measure import find_contours
 
+from ..assessment.judge import MEANINGS
 from ..files import atomic
 from .planes import AXIAL, CORONAL, SAGITTAL, WINDOW, View
 from .wording import rows
@@ -23,11 +24,8 @@ PIXELS = 512  # longest side of an embedded slice; larger ones are averaged down
 BUDGET = 10_000_000  # bytes of all slices, embedded
 DETAILS = (1.0, 0.7, 0.5, 0.35, 0.25, 0.15)  # of slices and pixels, tried until they fit; the last always fits
 NAMES = {AXIAL: "axial", CORONAL: "coronal", SAGITTAL: "sagittal"}
-VERDICTS = {  # symbol and word besides colour, for colour-blind readers
-    "ok": ("✓", "OK", "No sign of a failure was found. Look at the contours all the same."),
-    "review": ("!", "Review", "Something is unusual. Look at the contours before you use any number."),
-    "reject": ("✕", "Reject", "Do not use the mask or the numbers."),
-}
+# symbol and word besides colour, for colour-blind readers
+VERDICTS = {"ok": ("✓", "OK"), "review": ("!", "Review"), "reject": ("✕", "Reject")}
 
 
 class Slice(NamedTuple):
@@ -86,7 +84,7 @@ def write_report(
         notes: remarks about the input.
         about: software and options: name -> text.
     """
-    icon, word, meaning = VERDICTS[verdict]
+    icon, word = VERDICTS[verdict]
     folder = Path(__file__).parent
     css, script = ((folder / file).read_text(encoding="utf-8") for file in ("page.css", "page.js"))
     lines = rows(measures)
@@ -108,7 +106,7 @@ def write_report(
         verdict=verdict,
         icon=icon,
         word=word,
-        meaning=meaning,
+        meaning=MEANINGS[verdict],
         reasons=reasons,
         notes=notes,
         volume=next((row.value for row in lines if row.label == "Volume"), ""),

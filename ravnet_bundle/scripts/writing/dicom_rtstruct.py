@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 from pydicom.config import disable_value_validation
@@ -12,7 +13,7 @@ from scipy.spatial import cKDTree
 from skimage.measure import find_contours, label, regionprops
 
 from ..files import atomic
-from .dicom_source import LIVER_RGB, content_uid, copy_identity, mask_on_slices, source_date, to_world
+from .dicom_source import LIVER_RGB, Software, content_uid, copy_identity, mask_on_slices, source_date, to_world
 
 STUDY_MANAGEMENT = "1.2.840.10008.3.1.2.3.1"  # of RT Referenced Study Sequence, PS3.3 C.8.8.5
 
@@ -22,10 +23,7 @@ def write_rtstruct(
     affine: np.ndarray,
     files: Sequence[str | os.PathLike],
     path: str | os.PathLike,
-    *,
-    algorithm: str,
-    version: str,
-    weights: str,
+    software: Software,
 ) -> None:
     """Writes an RTSTRUCT with one ROI, the liver: CLOSED_PLANAR contours midway between voxels inside and outside.
 
@@ -37,7 +35,7 @@ def write_rtstruct(
     """
     headers, frames = mask_on_slices(mask, affine, files)
     date, time = source_date(headers[0])
-    uid = content_uid(headers, frames, "RTSTRUCT", algorithm, version, weights)
+    uid = content_uid(headers, frames, "RTSTRUCT", *software)
     with disable_value_validation():  # the source's patient data are copied unchanged
         ds = Dataset()
         ds.file_meta = FileMetaDataset()
@@ -50,10 +48,10 @@ def write_rtstruct(
         ds.Modality = "RTSTRUCT"
         ds.SeriesInstanceUID = generate_uid(entropy_srcs=[uid, "series"])
         ds.SeriesNumber = int(headers[0].get("SeriesNumber") or 0) + 2000
-        ds.SeriesDescription = f"Liver contours, {algorithm}"
+        ds.SeriesDescription = f"Liver contours, {software.algorithm}"
         ds.SeriesDate, ds.SeriesTime, ds.OperatorsName = date, time, ""
-        ds.Manufacturer = ds.ManufacturerModelName = algorithm
-        ds.SoftwareVersions, ds.DeviceSerialNumber = version, weights
+        ds.Manufacturer = ds.ManufacturerModelName = software.algorithm
+        ds.SoftwareVersions, ds.DeviceSerialNumber = software.version, software.weights
         ds.FrameOfReferenceUID = headers[0].FrameOfReferenceUID
         ds.PositionReferenceIndicator = headers[0].get("PositionReferenceIndicator", "")
         ds.InstanceNumber = 1
@@ -68,7 +66,7 @@ def write_rtstruct(
                 ReferencedFrameOfReferenceUID=headers[0].FrameOfReferenceUID,
                 ROIName="Liver",
                 ROIGenerationAlgorithm="AUTOMATIC",
-                ROIGenerationDescription=f"{algorithm} {version}",
+                ROIGenerationDescription=f"{software.algorithm} {software.version}",
             )
         ]
         contours = [
@@ -144,7 +142,7 @@ def _reference(header: Dataset) -> Dataset:
     return _item(ReferencedSOPClassUID=header.SOPClassUID, ReferencedSOPInstanceUID=header.SOPInstanceUID)
 
 
-def _item(**elements) -> Dataset:
+def _item(**elements: Any) -> Dataset:
     item = Dataset()
     for keyword, value in elements.items():
         setattr(item, keyword, value)

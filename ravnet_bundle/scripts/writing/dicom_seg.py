@@ -12,7 +12,8 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
 from ..files import atomic
-from .dicom_source import COMMON, LIVER_RGB, REQUIRED, content_uid, copy_identity, mask_on_slices, source_date, to_world
+from . import dicom_source
+from .dicom_source import Software, content_uid, copy_identity, mask_on_slices, source_date, to_world, without_clock
 
 logging.getLogger("highdicom").setLevel(logging.WARNING)  # at lower levels it logs the source's UIDs
 
@@ -22,10 +23,7 @@ def write_seg(
     affine: np.ndarray,
     files: Sequence[str | os.PathLike],
     path: str | os.PathLike,
-    *,
-    algorithm: str,
-    version: str,
-    weights: str,
+    software: Software,
 ) -> None:
     """Writes a BINARY DICOM SEG with one segment, the liver (SNOMED CT 10200004), by highdicom.
 
@@ -37,8 +35,7 @@ def write_seg(
         affine: (4, 4), voxel indices to RAS millimetres.
         files: all files of the series, one slice each, in any order.
         path: the file to write.
-        algorithm, version: of the software.
-        weights: the sha256 of the network's weights, kept as the device's serial number.
+        software: its weights are kept as the device's serial number.
 
     Raises:
         OSError: a file cannot be read or written.
@@ -47,7 +44,7 @@ def write_seg(
     """
     headers, frames = mask_on_slices(mask, affine, files)
     date, time = source_date(headers[0])
-    uid = content_uid(headers, frames, "SEG", algorithm, version, weights)
+    uid = content_uid(headers, frames, "SEG", *software)
     with disable_value_validation():  # the source's patient data are copied unchanged
         sources = _sources(headers)
         found = bool(frames.any())
@@ -57,30 +54,28 @@ def write_seg(
             further_source_images=sources[shown:],
             pixel_array=frames[:shown],
             segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
-            segment_descriptions=[_liver(algorithm, version)],
+            segment_descriptions=[_liver(software)],
             series_instance_uid=generate_uid(entropy_srcs=[uid, "series"]),
             series_number=int(headers[0].get("SeriesNumber") or 0) + 1000,
             sop_instance_uid=uid,
             instance_number=1,
-            manufacturer=algorithm,
-            manufacturer_model_name=algorithm,
-            software_versions=version,
-            device_serial_number=weights,
+            manufacturer=software.algorithm,
+            manufacturer_model_name=software.algorithm,
+            software_versions=software.version,
+            device_serial_number=software.weights,
             omit_empty_frames=found,
             specific_character_set=None,
             content_label="LIVER",
             content_description="Liver, segmented automatically; for research use only",
-            series_description=f"Liver segmentation, {algorithm}",
+            series_description=f"Liver segmentation, {software.algorithm}",
             content_date=date,
             content_time=time,
             series_date=date,
             series_time=time,
         )
         copy_identity(headers[0], seg)
-        # highdicom sets these by the clock or at random.
-        del seg.InstanceCreationDate, seg.InstanceCreationTime
-        for equipment in seg.ContributingEquipmentSequence:
-            del equipment.ContributionDateTime
+        without_clock(seg)
+        # highdicom chooses these at random
         for item in (*seg.DimensionOrganizationSequence, *seg.DimensionIndexSequence):
             item.DimensionOrganizationUID = generate_uid(entropy_srcs=[uid, "dimensions"])
         with atomic(path) as file:
@@ -98,11 +93,11 @@ def _sources(headers: Sequence[Dataset]) -> list[Dataset]:
             "PixelSpacing": headers[0].PixelSpacing,
             "SpacingBetweenSlices": f"{spacing:.6g}",
             "SliceThickness": header.get("SliceThickness") or f"{spacing:.6g}",
-            **{keyword: "" for keyword in REQUIRED if keyword != "StudyInstanceUID"},
+            **{keyword: "" for keyword in dicom_source.REQUIRED if keyword != "StudyInstanceUID"},
         }
         source = Dataset()
         for element in header:
-            if element.keyword not in (*own, *COMMON):
+            if element.keyword not in (*own, *dicom_source.COMMON):
                 source.add(element)
         for keyword, value in own.items():
             setattr(source, keyword, value)
@@ -110,7 +105,7 @@ def _sources(headers: Sequence[Dataset]) -> list[Dataset]:
     return sources
 
 
-def _liver(algorithm: str, version: str) -> hd.seg.SegmentDescription:
+def _liver(software: Software) -> hd.seg.SegmentDescription:
     return hd.seg.SegmentDescription(
         segment_number=1,
         segment_label="Liver",
@@ -118,7 +113,7 @@ def _liver(algorithm: str, version: str) -> hd.seg.SegmentDescription:
         segmented_property_type=codes.SCT.Liver,
         algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=hd.AlgorithmIdentificationSequence(
-            name=algorithm, version=version, family=codes.DCM.ArtificialIntelligence
+            name=software.algorithm, version=software.version, family=codes.DCM.ArtificialIntelligence
         ),
-        display_color=hd.color.CIELabColor.from_rgb(*LIVER_RGB),
+        display_color=hd.color.CIELabColor.from_rgb(*dicom_source.LIVER_RGB),
     )

@@ -3,6 +3,7 @@
 import hashlib
 import os
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import pydicom
@@ -11,7 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID, generate_uid
 from pydicom.valuerep import DA, TM
 
-from ..geometry import spacing_of
+from ..geometry import LPS, spacing_of
 
 LIVER_RGB = (221, 130, 101)  # the liver's colour in 3D Slicer's table of anatomy
 
@@ -32,6 +33,14 @@ OTHER = (
     "SeriesTime", "SliceThickness", "LossyImageCompression", "LossyImageCompressionRatio",
     "LossyImageCompressionMethod",
 )  # fmt: skip
+
+
+class Software(NamedTuple):
+    """Name and version of the algorithm, and the sha256 of the network's weights."""
+
+    algorithm: str
+    version: str
+    weights: str
 
 
 class Unwritable(ValueError):
@@ -66,7 +75,7 @@ def mask_on_slices(
             raise Unwritable(f"slices of more than one {keyword}; DICOM results refer to one; take the NIfTI mask.")
     rows, columns = headers[0].Rows, headers[0].Columns
     corners = np.array([[0, 0], [0, columns - 1], [rows - 1, 0], [rows - 1, columns - 1]], float)
-    to_lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine  # DICOM's world
+    to_lps = LPS @ affine
     to_voxels = np.linalg.inv(to_lps)
     voxels = np.stack([to_world(header, corners) for header in headers]) @ to_voxels[:3, :3].T + to_voxels[:3, 3]
     along_row, along_column = voxels[0, 1] - voxels[0, 0], voxels[0, 2] - voxels[0, 0]
@@ -116,6 +125,14 @@ def copy_identity(header: Dataset, dataset: Dataset) -> None:
             dataset[keyword] = header[keyword]
         elif keyword in REQUIRED:
             setattr(dataset, keyword, "")
+
+
+def without_clock(dataset: Dataset) -> None:
+    """Deletes the times that highdicom takes from the clock."""
+    del dataset.InstanceCreationDate, dataset.InstanceCreationTime
+    for equipment in dataset.get("ContributingEquipmentSequence", ()):
+        if "ContributionDateTime" in equipment:
+            del equipment.ContributionDateTime
 
 
 def source_date(header: Dataset) -> tuple[str, str]:

@@ -13,29 +13,23 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
 
 from ..files import atomic
-from .dicom_source import copy_identity
+from .dicom_source import Software, copy_identity, without_clock
 
 OURS = "99RAVNET"  # coding scheme of our own codes
 ML = CodedConcept("mL", "UCUM", "milliliter")
 CT = CodedConcept("77477000", "SCT", "Computed tomography")
 VERDICT = CodedConcept("verdict", OURS, "Verdict on an automatic segmentation")
-LEVELS = {
-    "ok": "Nothing unusual was seen; to be checked all the same",
-    "review": "To be reviewed",
-    "reject": "Not to be used",
-}
 
 
 def write_sr(
     seg: Path,
     path: str | os.PathLike,
+    software: Software,
     *,
     measures: Mapping[str, Any],
     verdict: str,
+    meaning: str,
     reasons: Sequence[str],
-    algorithm: str,
-    version: str,
-    weights: str,
 ) -> None:
     """Writes a Comprehensive SR, by highdicom, in the patient and study of a SEG; it refers to segment 1 of the SEG.
 
@@ -44,23 +38,24 @@ def write_sr(
     Args:
         seg: the file of the SEG.
         path: the file to write.
+        software: its weights are kept as the device's serial number.
         measures: of `assessment.measure`.
         verdict: "ok", "review" or "reject".
+        meaning: of the verdict, at most 64 characters.
         reasons: of the verdict, each a sentence.
-        algorithm, version: of the software.
-        weights: the sha256 of the network's weights.
 
     Raises:
         OSError: a file cannot be read or written.
     """
     with disable_value_validation():
         source = pydicom.dcmread(seg)
+        algorithm, version, weights = software
         about = [str(source.SOPInstanceUID), repr(sorted(measures.items())), verdict, *reasons, version, weights]
         uid = generate_uid(entropy_srcs=["SR", *about])
         observer = hd.sr.ObserverContext(
             codes.DCM.Device,
             hd.sr.DeviceObserverIdentifyingAttributes(
-                uid=generate_uid(entropy_srcs=[algorithm, version, weights]),
+                uid=generate_uid(entropy_srcs=software),
                 name=algorithm,
                 manufacturer_name=algorithm,
                 model_name=f"{algorithm} {version}",
@@ -70,7 +65,7 @@ def write_sr(
         report = hd.sr.MeasurementReport(
             observation_context=hd.sr.ObservationContext(observer_device_context=observer),
             procedure_reported=CT,
-            imaging_measurements=[_group(source, measures, verdict, reasons, uid)],
+            imaging_measurements=[_group(source, measures, CodedConcept(verdict, OURS, meaning), reasons, uid)],
             title=codes.DCM.ImagingMeasurementReport,
         )
         result = hd.sr.ComprehensiveSR(
@@ -85,10 +80,7 @@ def write_sr(
             series_description=f"Liver measures, {algorithm}; for research use only",
         )
         copy_identity(source, result)
-        del result.InstanceCreationDate, result.InstanceCreationTime  # from the clock
-        for equipment in result.get("ContributingEquipmentSequence", ()):
-            if "ContributionDateTime" in equipment:
-                del equipment.ContributionDateTime
+        without_clock(result)
         for level in ("Content", "Series"):
             setattr(result, f"{level}Date", source.ContentDate)
             setattr(result, f"{level}Time", source.ContentTime)
@@ -97,7 +89,7 @@ def write_sr(
 
 
 def _group(
-    source: pydicom.Dataset, measures: Mapping[str, Any], verdict: str, reasons: Sequence[str], uid: str
+    source: pydicom.Dataset, measures: Mapping[str, Any], verdict: CodedConcept, reasons: Sequence[str], uid: str
 ) -> hd.sr.VolumetricROIMeasurementsAndQualitativeEvaluations:
     numbers = [
         hd.sr.Measurement(codes.SCT.Volume, measures["volume_ml"], ML),
@@ -118,7 +110,7 @@ def _group(
         ),
         finding_type=codes.SCT.Liver,
         measurements=numbers,
-        qualitative_evaluations=[hd.sr.QualitativeEvaluation(VERDICT, CodedConcept(verdict, OURS, LEVELS[verdict]))],
+        qualitative_evaluations=[hd.sr.QualitativeEvaluation(VERDICT, verdict)],
     )
     words = " ".join([*reasons, "For research use only: not a medical device."])
     comment = hd.sr.TextContentItem(codes.DCM.Comment, words, hd.sr.RelationshipTypeValues.CONTAINS)
