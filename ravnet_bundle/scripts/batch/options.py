@@ -122,5 +122,5 @@ class Settings:
 
     @property
     def about(self) -> dict[str, Any]:
-        """What results depend on besides the CT, for the manifest."""
+        """The settings that change results, for the manifest."""
         return {"version": self.version, "weights": self.weights, **self.options.about}

@@ -18,7 +18,7 @@ TRIES = 100
 
 
 class Segmentation(NamedTuple):
-    """What the pipeline found in one CT. The network's grid has its axes towards R, A, S.
+    """The pipeline's result for one CT. The network's grid has its axes towards R, A, S.
 
     Attributes:
         mask: uint8, 0 and 1, on the CT's own grid `(X, Y, Z)`.

@@ -1,4 +1,4 @@
-"""What results were made with."""
+"""The origin of results: versions and weights; peak memory."""
 
 import hashlib
 import json

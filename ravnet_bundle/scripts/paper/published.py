@@ -1,4 +1,4 @@
-"""What the paper prints for each network: DSC of its Tables 2 to 4."""
+"""The paper's figures for each network: DSC of its Tables 2 to 4."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ STEPS = [
 
 
 class Key(NamedTuple):
-    """What names a run."""
+    """The name of a run."""
 
     network: str
     fold: int

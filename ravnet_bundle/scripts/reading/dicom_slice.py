@@ -1,4 +1,4 @@
-"""From a DICOM file to its header as a CT slice, or to what the file is instead."""
+"""Reads the header of a DICOM file: a CT slice, or the reason why it is not one."""
 
 import io
 import logging
@@ -94,7 +94,7 @@ def _meta(opened: IO[bytes]) -> pydicom.Dataset:
 
 
 def read_slice(file: Path | Member) -> Slice | str:
-    """A CT slice's header, or what the file is instead. Raises `CTError` if it is damaged."""
+    """A CT slice's header, or the reason why the file is not a CT slice. Raises `CTError` if it is damaged."""
     if file.stat().st_size > SLICE:
         return "over 64 MB: several images in one, or no image"
     return as_slice(file, dataset(file, stop_before_pixels=True, specific_tags=list(TAGS)))

@@ -68,7 +68,7 @@ def one_line_errors() -> None:
 
 
 def _told(error: object) -> str | None:
-    """What our own error in a chain of causes says, or a missing extra; else `None`."""
+    """The text of our own error in a chain of causes, or of a missing extra; else `None`."""
     while isinstance(error, BaseException):
         if isinstance(error, (CTError, DataError, ConfigError)):
             return str(error)

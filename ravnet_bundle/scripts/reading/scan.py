@@ -47,7 +47,7 @@ class Scan:
 
 @dataclass(frozen=True)
 class Found:
-    """What inputs hold: scans; refused sources, each with one line; and a line for each thing that is no CT volume."""
+    """The content of inputs: scans; refused sources, each with a line; a line for each thing that is no CT volume."""
 
     scans: tuple[Scan, ...]
     refused: tuple[tuple[str, str], ...]

@@ -1,1 +1,1 @@
-"""What only a training needs: scans with labels, their slices, augmentation, handlers."""
+"""Only for training: scans with labels, their slices, augmentation, handlers."""
