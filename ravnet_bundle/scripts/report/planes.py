@@ -48,7 +48,7 @@ class View(NamedTuple):
         """The plane across `axis` at `index`, cut to the box: uint8, (rows, columns), in `WINDOW`."""
         low, high = WINDOW
         hu = self.hu[self._cut(axis, index)].T
-        return GREYS[np.clip(hu, low, high) - low] if hu.dtype == np.int16 else _grey(hu)
+        return GREYS.take(np.clip(hu, low, high) - low) if hu.dtype == np.int16 else _grey(hu)
 
     def inside(self, axis: int, index: int) -> list[np.ndarray]:
         """Each mask in this plane: bool, (rows, columns)."""
