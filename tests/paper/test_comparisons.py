@@ -88,7 +88,7 @@ def test_a_size_that_does_not_divide_is_refused_with_the_cure():
 
 
 @pytest.mark.parametrize(("levels", "patch"), [(6, 128), (8, 512)])
-def test_dynunet_pads_to_nnunets_patch_and_to_what_its_halvings_divide(levels, patch):
+def test_dynunet_pads_to_four_pixels_at_the_bottom_and_to_what_its_halvings_divide(levels, patch):
     net = build("DynUNet", scale=0.125, levels=levels).eval()
     assert net.unit == patch // 4
     high, wide = patch + net.unit, patch

@@ -36,8 +36,8 @@ class NNUNet(nn.Module):
     """The network that nnU-Net plans: levels of w to 16w filters, w is 32; eight for 512 x 512, six for 128 x 128.
 
     It halves the size at each level but the first. So images are zero-padded on the right and below to a multiple of
-    that, and to the patch of nnU-Net's plan (512 or 128), and the logits are cropped. Without a fixed least size the
-    instance normalisation would see more or less padding in other images than in training, and the mask can fail.
+    that, with at least 4 pixels at the bottom, as in nnU-Net's plans; the logits are cropped. Choose `levels` so that
+    the training patch needs no padding: the network gets used to padding, and fails on images with less of it.
     """
 
     def __init__(self, in_channels: int = 1, out_channels: int = 1, width: int = 32, levels: int = 8):
