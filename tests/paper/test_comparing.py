@@ -36,7 +36,6 @@ SMALL = {
     "seen": [0],
     "phantom_share": 0,
     "coarse_epochs": 0,
-    "coarse_share": 0,
     "patch_size": [48, 48],
     "learning_rate": 0.01,
     "num_workers": 0,

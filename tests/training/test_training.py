@@ -209,20 +209,12 @@ def test_pixels_are_coarse_at_first_and_fine_from_trained_weights_on(phantoms, t
         return steps, first
 
     monkeypatch.setattr(RAVNet, "forward", watched)
-    train(phantoms, tmp_path / "first", max_epochs=4, val_interval=1, coarse_share=0)
+    train(phantoms, tmp_path / "first", max_epochs=4, val_interval=1)
     (steps, first), given = sizes(), tmp_path / "first" / "models" / "model.pt"
     assert steps == [32] * 6 + [48] * 2  # 24 pixels, padded; two steps in each of four epochs
-    train(
-        phantoms,
-        tmp_path / "second",
-        overlays=("finetune",),
-        weights=str(given),
-        max_epochs=4,
-        val_interval=1,
-        coarse_share=0.5,
-    )
+    train(phantoms, tmp_path / "second", overlays=("finetune",), weights=str(given), max_epochs=4, val_interval=1)
     steps, second = sizes()
-    assert set(steps) == {32, 48} and first < second  # some steps are coarse, by `coarse_share`; no epoch is
+    assert steps == [48] * 8 and first < second
 
 
 def test_the_papers_recipe_stops_at_its_loss(phantoms, tmp_path, here):

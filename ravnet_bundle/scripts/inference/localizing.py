@@ -11,7 +11,7 @@ import torch
 from ..geometry import bounding_box, components, largest_component
 from .axial import AxialInferer
 
-COARSER = 2.0  # the network is trained on such pixels too (`coarse_share` of train.json)
+COARSER = 1.43  # the augmentation has shown such pixels to the network
 CONTRASTS = (0.6, 1.6)  # powers of 0..1: dark tissue becomes brighter, or bright tissue darker
 FAINT = 0.05  # smaller probabilities do not count as doubt
 NO_LIVER = -30.0  # logit outside the box; its sigmoid is 1e-13
@@ -43,7 +43,7 @@ class LiverFirstInferer(AxialInferer):
 
     def __init__(
         self,
-        pixel_mm: float = 3.5,
+        pixel_mm: float = 2.5,
         step_mm: float = 10.0,
         margin_mm: float = 40.0,
         certain: float = 0.96,

@@ -19,8 +19,6 @@ from . import intensities as tone
 from .intensities import FAT, HU, Draw
 from .slices import LEVELS
 
-COARSE = 2  # times as large are coarse pixels
-
 
 def plane(values: torch.Tensor) -> torch.Tensor:
     """`(B,)` as `(B, 1, 1)`."""
@@ -77,7 +75,7 @@ def deform(
 
 
 def shift_liver(
-    images: torch.Tensor, labels: torch.Tensor, draw: Draw, hu: tuple[float, float] = (-120, 40), edge: float = 1.0
+    images: torch.Tensor, labels: torch.Tensor, draw: Draw, hu: tuple[float, float] = (-90, 40), edge: float = 1.0
 ) -> torch.Tensor:
     """Makes the whole liver darker or brighter by `hu`; the edge is smoothed by a Gaussian of `edge` pixels."""
     soft = tone.smooth(labels, torch.full((len(labels),), edge, device=labels.device))
@@ -242,16 +240,12 @@ class PrepareSlices(PrepareBatch):
 
     Args:
         transforms: functions of images and labels that return both, such as `Augmentation`.
-        coarse_share: share of the batches with pixels `COARSE` times as large in all epochs: the first pass of
-            `LiverFirstInferer` sees such pixels.
     """
 
     coarse = 1
 
-    def __init__(
-        self, transforms: Sequence[Callable[..., tuple[torch.Tensor, torch.Tensor]]] = (), coarse_share: float = 0.0
-    ):
-        self.transforms, self.coarse_share = transforms, coarse_share
+    def __init__(self, transforms: Sequence[Callable[..., tuple[torch.Tensor, torch.Tensor]]] = ()):
+        self.transforms = transforms
 
     def __call__(
         self,
@@ -266,8 +260,7 @@ class PrepareSlices(PrepareBatch):
             torch.default_generator.manual_seed(int(batchdata["seed"][0]))
             for transform in self.transforms:
                 images, labels = transform(images, labels)
-            coarse = COARSE if torch.rand(()) < self.coarse_share else self.coarse
         labels = labels[:, labels.shape[1] // 2, None]
-        if coarse > 1:
-            images, labels = (F.avg_pool2d(planes, coarse) for planes in (images, labels))
+        if self.coarse > 1:
+            images, labels = (F.avg_pool2d(planes, self.coarse) for planes in (images, labels))
         return images, (labels >= 0.5).to(images.dtype)

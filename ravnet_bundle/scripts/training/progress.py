@@ -13,8 +13,6 @@ from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
 from monai.handlers import from_engine
 
-from .augmentation import COARSE
-
 logger = logging.getLogger(__name__)
 
 
@@ -31,7 +29,7 @@ class CoarseFirst:
         factor: of the pixels' size.
     """
 
-    def __init__(self, network: torch.nn.Module, epochs: int, changed: Sequence[Any], factor: int = COARSE):
+    def __init__(self, network: torch.nn.Module, epochs: int, changed: Sequence[Any], factor: int = 2):
         self.network, self.epochs, self.changed, self.factor = network, epochs, changed, factor
 
     def attach(self, engine: Engine) -> None:
