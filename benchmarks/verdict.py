@@ -34,7 +34,8 @@ from stress import Case, Product, Row, dice, upright  # noqa: E402
 
 from scripts.assessment import Limits, judge  # noqa: E402
 from scripts.assessment.judge import CHECKS, DERIVED  # noqa: E402
-from scripts.assessment.observations import FOUND, calibrated, expected_dice  # noqa: E402
+from scripts.assessment.observations import FOUND, calibrated  # noqa: E402
+from scripts.geometry import expected_dice  # noqa: E402
 from scripts.phantom import make_phantom  # noqa: E402
 from scripts.training.datasets import training_scans  # noqa: E402
 

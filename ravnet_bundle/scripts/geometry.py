@@ -1,4 +1,4 @@
-"""Geometry of volumes and masks: axes, spacing, boxes, components, morphology."""
+"""Geometry of volumes and masks: axes, spacing, boxes, components, morphology, expected overlap."""
 
 import math
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from nibabel.orientations import io_orientation
 from numpy.typing import ArrayLike
 
 SLAB = 2**21  # voxels in one step; they fit into the processor's cache
+FAINT = 0.05  # smaller probabilities are left out of all sums, so that these do not grow with the field of view
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])  # from LPS (the world of DICOM and ITK) to RAS, and back
 
@@ -64,6 +65,13 @@ def largest_component(mask: np.ndarray, corners: bool = True) -> np.ndarray:
     """The largest of a mask's `components`; of an empty mask nothing."""
     parts, sizes = components(mask, corners)
     return (parts == sizes.argmax()) & mask
+
+
+def expected_dice(p: np.ndarray, mask: np.ndarray) -> float:
+    """The Dice of a mask that is expected from probabilities on its grid."""
+    p = np.where(p < FAINT, 0, p)
+    both = float(p.sum(dtype=np.float64)) + int(np.count_nonzero(mask))
+    return 2 * float(p[mask].sum(dtype=np.float64)) / both
 
 
 def eroded(inside: np.ndarray, spacing: np.ndarray, margin_mm: float) -> np.ndarray:

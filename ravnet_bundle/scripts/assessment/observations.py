@@ -6,12 +6,11 @@ from typing import Any
 import numpy as np
 from scipy.ndimage import affine_transform, binary_erosion, median_filter, uniform_filter
 
-from ..geometry import Box, axial_axis, bounding_box, components, spacing_of
+from ..geometry import FAINT, Box, axial_axis, bounding_box, components, expected_dice, spacing_of
 
 Predict = Callable[[np.ndarray, Sequence[int]], np.ndarray]
 
 FOUND = 0.5  # probability from which a voxel is liver
-FAINT = 0.05  # smaller probabilities are left out of all sums, so that these do not grow with the field of view
 SOFT_TISSUE = 0.05  # of the network's input, 0..1; darker is fat or air
 JUMP_MM = 8.0  # a slice's area is compared with those this far on both sides
 SECOND_LOOK = (0.85, 3.3, -2.7)  # the second pass sees slices scaled by this factor and shifted by these pixels
@@ -101,13 +100,6 @@ def calibrated(probability: np.ndarray, temperature: float) -> np.ndarray:
     p = np.clip(probability.astype(np.float32), 1e-6, 1 - 1e-6)
     odds = (p / (1 - p)) ** np.float32(1 / temperature)
     return odds / (1 + odds)
-
-
-def expected_dice(p: np.ndarray, mask: np.ndarray) -> float:
-    """The Dice of a mask that is expected from probabilities on its grid."""
-    p = np.where(p < FAINT, 0, p)
-    both = float(p.sum(dtype=np.float64)) + int(np.count_nonzero(mask))
-    return 2 * float(p[mask].sum(dtype=np.float64)) / both
 
 
 def _parts(found: np.ndarray, mask: np.ndarray) -> tuple[list[int], np.ndarray]:

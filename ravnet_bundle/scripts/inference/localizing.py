@@ -8,12 +8,11 @@ from typing import Any
 
 import torch
 
-from ..geometry import bounding_box, components, largest_component
+from ..geometry import bounding_box, components, expected_dice, largest_component
 from .axial import AxialInferer
 
 COARSER = 1.43  # the augmentation has shown such pixels to the network
 CONTRASTS = (0.6, 1.6)  # powers of 0..1: dark tissue becomes brighter, or bright tissue darker
-FAINT = 0.05  # smaller probabilities do not count as doubt
 NO_LIVER = -30.0  # logit outside the box; its sigmoid is 1e-13
 
 See = Callable[..., torch.Tensor]
@@ -122,10 +121,7 @@ def certainty(logits: torch.Tensor) -> float:
     found = (logits > 0).any(dim=0).cpu().numpy()
     if not found.any():
         return 0.0
-    p = torch.sigmoid(logits.amax(dim=0))
-    p[p < FAINT] = 0
-    liver = torch.from_numpy(largest_component(found)).to(p.device)
-    return float(2 * p[liver].sum() / (p.sum() + liver.sum()))
+    return expected_dice(torch.sigmoid(logits.amax(dim=0)).cpu().numpy(), largest_component(found))
 
 
 def _agree(a: torch.Tensor, b: torch.Tensor) -> bool:
