@@ -4,7 +4,7 @@ python benchmarks/stages.py STARTED CT OUT REPORT
 
 `volume.py --profile` runs it, and makes a table of the report.
 STARTED is `time.time()` at the start of the process. REPORT becomes a JSON list of (stage, begin, end, peak): seconds
-since STARTED, and the process's peak of resident memory, GB, at the stage's end.
+since STARTED, and the process's peak of resident memory, GiB, at the stage's end.
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ OURS = "RA V-Net, ravnet segment"  # what the others are compared with
 
 
 class Turn(NamedTuple):
-    """One run; seconds and GB. `spared` is what the windows left out would have taken, a part of `wall`."""
+    """One run; seconds and GiB. `spared` is what the windows left out would have taken, a part of `wall`."""
 
     wall: float
     cpu: float
@@ -120,7 +120,7 @@ def profile(ct: Path) -> str:
     for stage, begin, end, peak in [*calls, (END, max(end for _, _, end, _ in calls), ended, 0)]:
         first, took, most = stages.get(stage, (begin, 0, 0))
         stages[stage] = min(first, begin), took + end - begin, max(most, peak)
-    lines = ["| stage | begins at, s | takes, s | peak by then, GB |", "|---|--:|--:|--:|"]
+    lines = ["| stage | begins at, s | takes, s | peak by then, GiB |", "|---|--:|--:|--:|"]
     for stage in sorted(stages, key=STAGES.index):
         begin, took, peak = stages[stage]
         lines.append(f"| {stage} | {begin:.1f} | {took:.1f} | {f'{peak:.2f}' if peak else ''} |")
@@ -154,7 +154,7 @@ def take_turns(rows: dict[str, list[str]], ct: Path, repeats: int, seconds: floa
 
 def table(turns: dict[str, list[Turn] | str]) -> str:
     """A Markdown table: medians of time, the largest peak of memory."""
-    lines = ["| | wall, s | times ours | CPU, s | peak, GB | windows run |", "|---|--:|--:|--:|--:|--:|"]
+    lines = ["| | wall, s | times ours | CPU, s | peak, GiB | windows run |", "|---|--:|--:|--:|--:|--:|"]
     ours = turns.get(OURS)
     for name, some in turns.items():
         if isinstance(some, str):
@@ -187,7 +187,7 @@ def figure(turns: dict[str, list[Turn] | str], title: str, path: Path) -> None:
     left.xaxis.set_major_formatter("{x:g}")
     left.xaxis.set_minor_formatter("")
     right.barh(names, peak, color=colours)
-    right.set(xlabel="peak of resident memory, GB")
+    right.set(xlabel="peak of resident memory, GiB")
     for axes, values, form in ((left, wall, "{:.1f}"), (right, peak, "{:.2f}")):
         axes.bar_label(axes.containers[0], [form.format(value) for value in values], padding=3, fontsize=9)
         axes.margins(x=0.15)
@@ -214,7 +214,7 @@ def phantom(slices: int) -> Path:
 
 
 def available() -> float:
-    """GB of memory that new processes may have."""
+    """GiB of memory that new processes may have."""
     lines = Path("/proc/meminfo").read_text().splitlines()
     return int(next(line.split()[1] for line in lines if line.startswith("MemAvailable"))) / 2**20
 
@@ -223,11 +223,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("ct", nargs="*", type=Path, help="image files or DICOM folders (default: phantoms)")
     parser.add_argument("--slices", nargs="+", type=int, default=[78, 400], help="of the phantoms (default: 78 400)")
-    parser.add_argument("--only", nargs="+", default=[""], metavar="NAME", help="rows with one of these in their name")
+    parser.add_argument("--only", nargs="+", default=[""], metavar="NAME", help="rows with such a name or part")
     parser.add_argument("--repeats", type=int, default=3, help="turns of every row (default: 3)")
     parser.add_argument("--threads", type=int, default=2, help="cores, and threads of each library (default: 2)")
     parser.add_argument("--seconds", type=float, default=20, help="of a sampled network in one run (default: 20)")
-    parser.add_argument("--memory", type=float, help="GB that a run may have (default: free memory less 1)")
+    parser.add_argument("--memory", type=float, help="GiB that a run may have (default: free memory less 1)")
     parser.add_argument("--nnunet", metavar="PYTHON", help="interpreter of an environment with nnunetv2")
     parser.add_argument("--checkout", type=Path, help="another commit's working tree, to compare with")
     parser.add_argument("--profile", action="store_true", help="the stages of ravnet segment instead")
@@ -240,11 +240,9 @@ def main() -> None:
     os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"), str(arguments.threads))
     limit = arguments.memory or available() - 1
     resource.setrlimit(resource.RLIMIT_DATA, (int(limit * 2**30), resource.RLIM_INFINITY))
-    rows = {
-        name: command
-        for name, command in commands(arguments.nnunet, arguments.checkout).items()
-        if any(part.lower() in name.lower() for part in arguments.only)
-    }
+    rows = commands(arguments.nnunet, arguments.checkout)
+    parts = [part.lower() for part in arguments.only if part not in rows]
+    rows = {name: row for name, row in rows.items() if name in arguments.only or any(p in name.lower() for p in parts)}
     cts = [path.resolve() for path in arguments.ct] or [phantom(slices) for slices in arguments.slices]
     if arguments.profile:
         for ct in cts:
@@ -254,7 +252,7 @@ def main() -> None:
     for ct in cts:
         here = {name: command for name, command in rows.items() if name != NNUNET or ct.is_file()}
         turns = take_turns(here, ct, arguments.repeats, arguments.seconds)
-        title = f"{ct.name}; cores: {arguments.threads}; memory: {limit:.1f} GB; medians of {arguments.repeats} turns"
+        title = f"{ct.name}; cores: {arguments.threads}; memory: {limit:.1f} GiB; medians of {arguments.repeats} turns"
         texts.append(f"{title}\n\n{table(turns)}\n")
         print(texts[-1], flush=True)
         if arguments.output:

@@ -1,6 +1,7 @@
 """`ravnet`: the command line. It imports MONAI and PyTorch only to do a study."""
 
 import argparse
+import ctypes
 import gc
 import json
 import logging
@@ -20,6 +21,7 @@ from .batch.claims import Claim
 from .batch.options import Options
 from .batch.shards import Shard
 
+M_ARENA_MAX = -8  # of glibc's malloc.h
 VERDICTS = {"ok": "ok", "review": "REVIEW", "reject": "REJECT"}
 
 
@@ -69,6 +71,8 @@ def main(arguments: list[str] | None = None) -> int:
     interruption.listen()
     if arguments is None:
         sys.setswitchinterval(0.0005)  # s; so the reading waits less for the imports beside it
+        with suppress(AttributeError, OSError, TypeError):  # only glibc has it
+            ctypes.CDLL(None).mallopt(M_ARENA_MAX, 1)  # one heap for all threads: a tenth less memory
     opening.own_process = arguments is None
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):

@@ -18,7 +18,8 @@ from monai.transforms import InvertibleTransform, MapTransform
 
 from .geometry import axes_of, bounding_box, spacing_of
 
-BLOCK = 48  # slices of the CT that are averaged at once
+BLOCK = 48  # slices of the CT that are averaged at once, at most
+AREA = 2**24  # pixels in all of them, at most: 16 slices of 1024 x 1024
 SOFT_CLIP = 0.25  # of the window: HU are clipped this far beyond it before the average, see `ToGridd`
 
 
@@ -72,7 +73,8 @@ class ToGridd(MapTransform, InvertibleTransform):
         depth = min(volume.shape[2], _size(volume.shape[2], spacing[2], self.slice_step))
         weights = torch.from_numpy(_slabs(volume.shape[2], depth, self.slab / spacing[2])).to(volume.device)
         slices = torch.empty(depth, *size, dtype=torch.float32, device=volume.device)
-        for at in torch.arange(depth).split(max(1, BLOCK * depth // volume.shape[2])):
+        block = min(BLOCK, AREA // math.prod(volume.shape[:2]))
+        for at in torch.arange(depth).split(max(1, block * depth // volume.shape[2])):
             share = weights[at]
             used = share.any(0).nonzero()
             first, last = int(used[0]), int(used[-1]) + 1

@@ -19,8 +19,8 @@ class Bright(torch.nn.Module):
 
 
 def volume(*boxes, shape=(96, 80, 60), mm=(2.0, 2.0, 2.0)):
-    """`(1, 1, X, Y, Z)` of zeros with boxes of ones."""
-    x = torch.zeros(1, 1, *shape)
+    """`(1, 1, X, Y, Z)` of dark tissue with boxes of ones."""
+    x = torch.full((1, 1, *shape), 1e-4)
     for box in boxes:
         x[0, 0][tuple(slice(*side) for side in box)] = 1.0
     return MetaTensor(x, affine=torch.diag(torch.tensor([*mm, 1.0])))
@@ -159,6 +159,19 @@ def test_the_first_pass_is_not_much_coarser_than_what_the_network_knows(mm, coar
     assert mm * 80 / sizes[0][1] == pytest.approx(coarse, rel=0.02)
 
 
+def test_the_first_pass_leaves_out_the_air_around_the_body():
+    sizes, results = [], []
+    for shape in ((112, 96, 60), (192, 160, 60)):
+        x = torch.zeros(1, 1, *shape)
+        x[:, :, 8:104, 8:88] = volume(LIVER).as_tensor()  # eight pixels of air stay
+        network = Bright()
+        results.append(LiverFirstInferer(amp=False)(MetaTensor(x, affine=volume().affine), network))
+        sizes.append(network.seen)
+    assert sizes[0] == sizes[1]
+    small, large = results
+    assert torch.equal(large[:, :, :112, :96] > 0, small > 0) and (large > 0).sum() == 30 * 30 * 15
+
+
 def test_a_part_from_a_tenth_of_the_largest_is_not_lost_by_the_first_pass():
     """Slices 2 to 8 hold a part of a seventh of the liver's size, which the second pass would not reach by itself."""
     part = ((33, 47), (33, 47), (0, 10))
@@ -180,7 +193,7 @@ def test_the_first_pass_averages_what_it_makes_coarser():
         seen.append(x)
         return x - 1
 
-    stripes = torch.zeros(1, 1, 130, 130, 1)
+    stripes = torch.full((1, 1, 130, 130, 1), 1e-4)
     stripes[:, :, ::2] = 1.0
     LiverFirstInferer(divisor=1, amp=False)(
         MetaTensor(stripes, affine=torch.diag(torch.tensor([1.75, 1.75, 5, 1]))), network
@@ -206,7 +219,7 @@ def test_an_unsure_answer_is_replaced_by_the_surest_one_at_another_contrast(brig
     x = volume(LIVER) * brightness
     network = Unsure(wanted)
     found = LiverFirstInferer(amp=False)(x, network)
-    assert torch.equal(found[x > 0], torch.full((30 * 30 * 15,), 10.0))
+    assert torch.equal(found[x > 0.1], torch.full((30 * 30 * 15,), 10.0))
     contrasts = [1.0] if power == 1 else [1.0, 0.6, 1.6]
     assert {round(one, 2) for one in network.seen} == {0.0, *(round(brightness**one, 2) for one in contrasts)}
     assert certainty(found[0]) == pytest.approx(1, abs=1e-4)

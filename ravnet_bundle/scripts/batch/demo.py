@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 from monai.bundle import run
 
-from ..inference.provenance import BUNDLE, peak_memory_gb
+from ..inference.provenance import BUNDLE, peak_memory_gib
 from ..phantom import make_phantom, save_phantom
 from ..report import view, write_preview
 
@@ -47,8 +47,8 @@ def demo(output_dir: str = "demo") -> None:
         text = f"{dice:.3f}" if true.any() else "none: no liver there"
         print(f"{region:<12} {found.sum() * voxel:11.0f} {true.sum() * voxel:9.0f}   {text}")
         write_preview(folder / f"{region}.png", view(hu, [found, true], affine), f"synthetic CT, {region}")
-    peak = peak_memory_gb()
-    memory = "" if peak is None else f"; {peak:.1f} GB peak memory"
+    peak = peak_memory_gib()
+    memory = "" if peak is None else f"; {peak:.1f} GiB peak memory"
     print(f"\n{seconds:.0f} s for both, reading and writing included{memory}")
     print(f"masks and pictures: {folder}\n")
     print("Your own CT (a NIfTI, NRRD or MetaImage file, DICOM, or a folder of any of these):")

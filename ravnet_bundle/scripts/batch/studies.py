@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from ..inference.provenance import peak_memory_gb, software
+from ..inference.provenance import peak_memory_gib, software
 from ..reading import CTError, Scan, files, needs_itk, read
 from ..reading.errors import one_line
 from . import results
@@ -210,8 +210,8 @@ class Run:
 
     def _write(self, study: _Study) -> None:
         cost = {"run time": f"{time.perf_counter() - study.begun:.1f} s"}
-        if (peak := peak_memory_gb()) is not None:
-            cost["peak memory"] = f"{peak:.2f} GB"
+        if (peak := peak_memory_gib()) is not None:
+            cost["peak memory"] = f"{peak:.2f} GiB"
         folder = self.output / study.name
         try:
             results.write(folder, study.result, self.settings.options, study.about, cost)

@@ -13,6 +13,7 @@ from .axial import AxialInferer
 
 COARSER = 1.43  # the augmentation has shown such pixels to the network
 CONTRASTS = (0.6, 1.6)  # powers of 0..1: dark tissue becomes brighter, or bright tissue darker
+AIR = 8  # pixels around the body; without them the masks would differ a little
 NO_LIVER = -30.0  # logit outside the box; its sigmoid is 1e-13
 
 See = Callable[..., torch.Tensor]
@@ -22,11 +23,11 @@ Sides = list[tuple[int, int]]  # first and last + 1, along each axis
 class LiverFirstInferer(AxialInferer):
     """Runs a network of axial slices on volumes `(B, 1, X, Y, Z)` in two passes: where is the liver, then the liver.
 
-    The first pass sees few and coarse slices. The second pass sees a box around the liver of the first pass. The box
-    goes up and down to the next slice of the first pass without liver, and has a margin of `margin_mm` within the
-    slices. If the liver reaches a side of the box, the box grows on that side. Logits outside the box are `NO_LIVER`. A
-    liver that is too small for the first pass is lost; `step_mm` limits the height of such a liver. Slices
-    `(B, C, H, W)` go through the network at once, in full.
+    The first pass sees few and coarse slices, without the air around the body. The second pass sees a box around the
+    liver of the first pass. The box goes up and down to the next slice of the first pass without liver, and has a
+    margin of `margin_mm` within the slices. If the liver reaches a side of the box, the box grows on that side. Logits
+    outside the box are `NO_LIVER`. A liver that is too small for the first pass is lost; `step_mm` limits the height of
+    such a liver. Slices `(B, C, H, W)` go through the network at once, in full.
 
     If a liver is found with low `certainty`, the CT is unlike the training scans. Then both passes run again at other
     `CONTRASTS`. The result are the logits with the highest certainty, among those that agree on where the liver is.
@@ -77,17 +78,20 @@ class LiverFirstInferer(AxialInferer):
     def _passes(self, x: torch.Tensor, mm: list[float], see: See) -> torch.Tensor:
         lengths, step = x.shape[1:], max(1, int(self.step_mm / mm[2]))
         at = range((lengths[2] - 1) % step // 2, lengths[2], step)
+        body = _body(x)
+        (a, b), (c, d) = body
         shrink = (min(1.0, max(pixel / self.pixel_mm, 1 / COARSER)) for pixel in mm[:2])
-        size = [max(1, round(n * factor)) for n, factor in zip(lengths, shrink)]
-        logits = see(x, at, size)
+        size = [max(1, round((high - low) * factor)) for (low, high), factor in zip(body, shrink)]
+        logits = see(x[:, a:b, c:d], at, size)
         result = logits.new_full((len(logits), *lengths), NO_LIVER)
         shown = _shown(logits, least=0.1)
         if shown is None:
             return result
         *plane, (first, last) = shown
         more = [math.ceil(self.margin_mm / pixel) for pixel in mm[:2]] + [step]
-        coarse = [n / few for n, few in zip(lengths, size)]
-        box = [(int(a * factor), math.ceil(b * factor)) for (a, b), factor in zip(plane, coarse)]
+        coarse = [(high - low) / few for (low, high), few in zip(body, size)]
+        sides = zip(plane, coarse, (a, c))
+        box = [(start + int(low * few), start + math.ceil(high * few)) for (low, high), few, start in sides]
         box = self._wider([*box, (at[first], at[last - 1] + 1)], [(n, n) for n in more], lengths)
         heights = [box[2]]
         while heights:
@@ -114,6 +118,12 @@ class LiverFirstInferer(AxialInferer):
             low = max(0, min(low, lengths[axis] - length))
             result[axis] = (low, low + length)
         return result
+
+
+def _body(x: torch.Tensor) -> Sides:
+    """The box of all tissue within the slices `(1, X, Y, Z)`, with a margin of air that shows the skin's edge."""
+    box = bounding_box((x[0] > 0).any(dim=2).cpu().numpy(), AIR)
+    return [(0, n) for n in x.shape[1:3]] if box is None else [(side.start, side.stop) for side in box]
 
 
 def certainty(logits: torch.Tensor) -> float:

@@ -18,8 +18,8 @@ def software(weights: str | Path | None = None) -> dict[str, str]:
     }
 
 
-def peak_memory_gb() -> float | None:
-    """The most memory that this process has had at once; `None` where the system does not count it (Windows)."""
+def peak_memory_gib() -> float | None:
+    """The most memory that this process has had at once, GiB; `None` where the system does not count it (Windows)."""
     try:
         import resource
     except ImportError:

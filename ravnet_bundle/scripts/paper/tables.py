@@ -74,22 +74,26 @@ def accuracy(names: Sequence[str], scores: Mapping[str, Mapping[str, float]], ca
 
 
 def changes(names: Sequence[str], cases: Rows, variants: Mapping[str, Mapping[str, Any]]) -> str:
-    """Each variant's paired difference to its network, on the same folds and seeds."""
-    found, against = {}, {}
+    """Each variant's paired difference to its network and to RA V-Net, on the same folds and seeds."""
     of = {name: variants.get(name, {}).get("of", "-") for name in names}  # a row's variant may be gone
+    found, to_its_own, to_ours = {}, {}, {}
     for name in names:
         rows = [row for row in cases if row["network"] == name]
         same = {(row["fold"], row["seed"]) for row in rows}
-        base = [r for r in cases if r["network"] == of[name] and (r["fold"], r["seed"]) in same]
+        runs = [row for row in cases if (row["fold"], row["seed"]) in same]
         found[name] = by_scan(rows)
-        against[name] = difference(found[name], by_scan(base))
-    corrected = corrections(against)
+        to_its_own[name] = difference(found[name], by_scan(row for row in runs if row["network"] == of[name]))
+        if of[name] != OURS:
+            to_ours[name] = difference(by_scan(row for row in runs if row["network"] == OURS), found[name])
+    corrected, corrected_ours = corrections(to_its_own), corrections(to_ours)
     lines = [
         [name, str(len(found[name])), number(mean(found[name].values())), of[name]]
-        + paired(against[name], corrected.get(name))
+        + paired(to_its_own[name], corrected.get(name))
+        + paired(to_ours.get(name), corrected_ours.get(name))
         for name in names
     ]
-    return grid(["Variant", "Scans", "Dice", "Of", "Minus that network [95 %]", "p"], lines)
+    head = ["Variant", "Scans", "Dice", "Of", "Minus that network [95 %]", "p", f"{OURS} minus it [95 %]", "p"]
+    return grid(head, lines)
 
 
 def costs(names: Sequence[str], runs: Rows) -> str:
