@@ -184,6 +184,14 @@ def cut(case: Case) -> Case:
     return case._replace(hu=np.where(seen[..., None], case.hu, np.float32(-1024)), liver=case.liver & seen[..., None])
 
 
+def dome(case: Case) -> Case:
+    """A chest CT with a sharp kernel, which ends in the liver: the upper 30 % of it are in view."""
+    levels = np.flatnonzero(case.liver.any((0, 1)))
+    first = round(levels[0] + 0.7 * len(levels))
+    affine = nib.Nifti1Image(case.hu, case.affine).slicer[:, :, first:].affine
+    return sharp(case._replace(hu=case.hu[:, :, first:], liver=case.liver[:, :, first:], affine=affine))
+
+
 def streaks(case: Case) -> Case:
     """Dark and bright bands from side to side, as between arms that lie beside the body."""
     draw = random(case, "streaks")
@@ -213,6 +221,7 @@ HARDSHIPS: dict[str, Callable[[Case], Case]] = {
     "slices of 8 mm": lambda case: resliced(case, 8.0),
     "cut field of view": cut,
     "streaks": streaks,
+    "dome alone, sharp kernel": dome,
 }
 
 

@@ -240,6 +240,20 @@ def test_a_sure_answer_elsewhere_is_not_taken():
     assert torch.equal(found > 0, torch.as_tensor(x) > 0.5)
 
 
+def test_a_sure_answer_within_a_much_larger_unsure_one_is_taken():
+    """At first the network takes a whole region, unsure. At the power 1.6 it is sure of a small part of it."""
+
+    class TooMuch(torch.nn.Module):
+        def forward(self, x):
+            first = bool(((x > 0.85) & (x < 0.95)).any())  # 0.9; 0.94 and 0.84 at the other powers
+            return torch.where(x > 0.3, 0.5, -2.0) if first else torch.where(x > 0.8, 10.0, -10.0)
+
+    region = volume(((8, 88), (8, 72), (10, 50))) * 0.5
+    x = torch.maximum(region.as_tensor(), (volume(LIVER) * 0.9).as_tensor())
+    found = LiverFirstInferer(amp=False)(MetaTensor(x, affine=region.affine), TooMuch())
+    assert torch.equal(found > 0, x > 0.6)
+
+
 def test_where_no_liver_is_found_no_other_contrast_is_tried():
     network = Bright()
     LiverFirstInferer(amp=False)(volume(), network)

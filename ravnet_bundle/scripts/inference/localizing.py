@@ -30,7 +30,8 @@ class LiverFirstInferer(AxialInferer):
     such a liver. Slices `(B, C, H, W)` go through the network at once, in full.
 
     If a liver is found with low `certainty`, the CT is unlike the training scans. Then both passes run again at other
-    `CONTRASTS`. The result are the logits with the highest certainty, among those that agree on where the liver is.
+    `CONTRASTS`. The result are the logits with the highest certainty, among those with at least half of
+    their liver in the first one's.
 
     Args:
         pixel_mm: largest pixel of the first pass, mm; never more than `COARSER` times the volume's own pixel. Larger
@@ -71,7 +72,7 @@ class LiverFirstInferer(AxialInferer):
         highest = certainty(first)
         for power in CONTRASTS if 0 < highest < self.certain else ():
             logits = self._passes(x.float().clamp(0, 1) ** power, mm, see)
-            if (value := certainty(logits)) > highest and _agree(first > 0, logits > 0):
+            if (value := certainty(logits)) > highest and _within(logits > 0, first > 0):
                 best, highest = logits, value
         return best
 
@@ -134,9 +135,9 @@ def certainty(logits: torch.Tensor) -> float:
     return expected_dice(torch.sigmoid(logits.amax(dim=0)).cpu().numpy(), largest_component(found))
 
 
-def _agree(a: torch.Tensor, b: torch.Tensor) -> bool:
-    """Whether two masks have a Dice of 0.5: a sure answer elsewhere is another organ."""
-    return 4 * int((a & b).sum()) >= int(a.sum()) + int(b.sum())
+def _within(found: torch.Tensor, first: torch.Tensor) -> bool:
+    """Whether at least half of a mask lies in the first one: a sure answer elsewhere is another organ."""
+    return 2 * int((found & first).sum()) >= int(found.sum())
 
 
 def _shown(logits: torch.Tensor, least: float) -> Sides | None:
