@@ -19,7 +19,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 .PHONY: demo test test-label test-deploy release lint format clean
 
 demo: .venv/.installed
-	@cd ravnet_bundle && ../$(BIN)/python -m scripts.batch.demo ../demo
+	@cd ravnet_bundle && OMP_WAIT_POLICY=passive ../$(BIN)/python -m scripts.batch.demo ../demo  # as ravnet sets it
 
 test: lint
 	@$(BIN)/python -m pytest -q -rs --durations=10
