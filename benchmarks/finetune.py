@@ -37,9 +37,8 @@ def hard(item: dict[str, str], hardship: str, folder: Path) -> dict[str, str]:
     return entry
 
 
-def bundle(run: str, overlay: str, folder: Path, **settings: str) -> None:
+def bundle(run: str, overlay: str, folder: Path, *options: str) -> None:
     files = f"['configs/train.json','configs/{overlay}.json']"
-    options = [word for key, value in settings.items() for word in (f"--{key}", value)]
     command = [sys.executable, "-m", "monai.bundle", "run", run, "--config_file", files, "--dataset_dir", str(folder)]
     subprocess.run([*command, *options], cwd=BUNDLE, check=True)
 
@@ -51,7 +50,8 @@ def main() -> None:
     parser.add_argument("--also", nargs=2, action="append", default=[], metavar=("CT", "LABEL"), help="a further scan")
     parser.add_argument("--hardship", metavar="NAME", default="coloured noise 40 HU", choices=list(stress.HARDSHIPS))
     arguments, rest = parser.parse_known_args()
-    data = arguments.out.absolute() / "data"
+    folder = arguments.out.absolute() / arguments.hardship.replace(",", "").replace(" ", "_")
+    data, run = folder / "data", folder / "run"
     if not (data / "dataset.json").exists():
         parts = training_scans(arguments.data)
         *train, last = list({item["patient"]: item for item in parts["training"]}.values())[:5]
@@ -59,14 +59,11 @@ def main() -> None:
         listing = {"training": train, "validation": [last], "test": tests}
         made = {part: [hard(item, arguments.hardship, data) for item in items] for part, items in listing.items()}
         (data / "dataset.json").write_text(json.dumps(made, indent=1))
-    run = data.parent / "run"
-    settings = dict(zip((key.removeprefix("--") for key in rest[::2]), rest[1::2]))
-    bundle("training", "finetune", data, output_dir=str(run), **settings)
+    bundle("training", "finetune", data, "--output_dir", str(run), *rest)
     dice: dict[str, list[float]] = {}
     for name, weights in (("before", BUNDLE / "models"), ("after", run / "models")):
-        folder = data.parent / name
-        bundle("evaluating", "evaluate", data, ckpt_dir=str(weights), output_dir=str(folder))
-        with open(folder / "lits.csv") as file:
+        bundle("evaluating", "evaluate", data, "--ckpt_dir", str(weights), "--output_dir", str(folder / name))
+        with open(folder / name / "lits.csv") as file:
             for row in csv.DictReader(file):
                 dice.setdefault(row["name"], []).append(float(row["dice"]))
     dice["**mean**"] = np.mean(list(dice.values()), 0).tolist()

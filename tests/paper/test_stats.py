@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pytest
 
+from scripts.paper import tables
 from scripts.paper.stats import by_scan, difference, estimate, holm
 
 
@@ -39,3 +40,16 @@ def test_holm_multiplies_the_least_p_most_and_keeps_the_order():
     assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
     assert holm([0.9, 0.8]) == [1.0, 1.0]
     assert holm([]) == []
+
+
+def test_a_variant_is_compared_with_its_own_network_and_with_ra_v_net():
+    dice = {"U-Net": (0.8, 0.9), "U-Net, longer": (0.85, 0.9), "RA V-Net": (0.9, 0.96)}
+    cases = [
+        {"network": network, "fold": "0", "seed": "0", "name": name, "dice": str(value)}
+        for network, values in dice.items()
+        for name, value in zip("ab", values)
+    ]
+    line = tables.changes(["U-Net, longer"], cases, {"U-Net, longer": {"of": "U-Net"}}).splitlines()[-1]
+    cells = [cell.strip() for cell in line.strip("|").split("|")]
+    assert cells[:4] == ["U-Net, longer", "2", ".875", "U-Net"]
+    assert cells[4].startswith("+.025 ") and cells[6].startswith("+.055 ")

@@ -30,8 +30,8 @@ class LiverFirstInferer(AxialInferer):
     such a liver. Slices `(B, C, H, W)` go through the network at once, in full.
 
     If a liver is found with low `certainty`, the CT is unlike the training scans. Then both passes run again at other
-    `CONTRASTS`. The result are the logits with the highest certainty, among those with at least half of
-    their liver in the first one's.
+    `CONTRASTS`. The result are the logits with the highest certainty, among those with at least half of their liver in
+    the first one's.
 
     Args:
         pixel_mm: largest pixel of the first pass, mm; never more than `COARSER` times the volume's own pixel. Larger
