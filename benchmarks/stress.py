@@ -192,6 +192,13 @@ def dome(case: Case) -> Case:
     return sharp(case._replace(hu=case.hu[:, :, first:], liver=case.liver[:, :, first:], affine=affine))
 
 
+def tip(case: Case) -> Case:
+    """A pelvis CT that begins in the liver: the lower 30 % of it are in view."""
+    levels = np.flatnonzero(case.liver.any((0, 1)))
+    last = round(levels[0] + 0.3 * len(levels))
+    return case._replace(hu=case.hu[:, :, :last], liver=case.liver[:, :, :last])
+
+
 def streaks(case: Case) -> Case:
     """Dark and bright bands from side to side, as between arms that lie beside the body."""
     draw = random(case, "streaks")
@@ -222,6 +229,7 @@ HARDSHIPS: dict[str, Callable[[Case], Case]] = {
     "cut field of view": cut,
     "streaks": streaks,
     "dome alone, sharp kernel": dome,
+    "lower tip alone": tip,
 }
 
 

@@ -9,10 +9,11 @@ from typing import Any
 import torch
 
 from ..geometry import bounding_box, components, expected_dice, largest_component
+from .adapting import adapted
 from .axial import AxialInferer
 
 COARSER = 1.43  # the augmentation has shown such pixels to the network
-CONTRASTS = (0.6, 1.6)  # powers of 0..1: dark tissue becomes brighter, or bright tissue darker
+SHOWN = 12  # slices that an unsure network adapts to; 20 gave the same masks
 AIR = 8  # pixels around the body; without them the masks would differ a little
 NO_LIVER = -30.0  # logit outside the box; its sigmoid is 1e-13
 
@@ -29,16 +30,16 @@ class LiverFirstInferer(AxialInferer):
     outside the box are `NO_LIVER`. A liver that is too small for the first pass is lost; `step_mm` limits the height of
     such a liver. Slices `(B, C, H, W)` go through the network at once, in full.
 
-    If a liver is found with low `certainty`, the CT is unlike the training scans. Then both passes run again at other
-    `CONTRASTS`. The result are the logits with the highest certainty, among those with at least half of their liver in
-    the first one's.
+    If a liver is found with low `certainty`, the CT is unlike the training scans. Then both passes run again, by a
+    network that is `adapted` to slices of this CT. As in the training, half of them show liver. Its logits are the
+    result if at least half of its liver lies in the first one's.
 
     Args:
         pixel_mm: largest pixel of the first pass, mm; never more than `COARSER` times the volume's own pixel. Larger
             pixels of the volume stay as they are.
         step_mm: largest distance of the first pass's slices, mm.
         margin_mm: least margin around the liver within the slices of the second pass, mm.
-        certain: least certainty without another contrast; 0: no other contrast.
+        certain: least certainty of a network that is not adapted; 0: it never is.
         **options: of `AxialInferer`.
     """
 
@@ -47,7 +48,7 @@ class LiverFirstInferer(AxialInferer):
         pixel_mm: float = 2.5,
         step_mm: float = 10.0,
         margin_mm: float = 40.0,
-        certain: float = 0.96,
+        certain: float = 0.975,
         **options: Any,
     ):
         super().__init__(**options)
@@ -62,19 +63,24 @@ class LiverFirstInferer(AxialInferer):
         spacings = affines[:, :3, :3].double().norm(dim=1).expand(len(inputs), 3).tolist()
         plain = inputs.as_tensor() if hasattr(inputs, "as_tensor") else inputs
 
-        def see(x: torch.Tensor, at: Sequence[int], size: Sequence[int] | None = None) -> torch.Tensor:
-            return self.slices(x, at, size, network, *args, **kwargs)
+        def by(network: Callable[..., torch.Tensor]) -> See:
+            return lambda x, at, size=None: self.slices(x, at, size, network, *args, **kwargs)
 
-        return torch.stack([self._volume(volume, mm, see) for volume, mm in zip(plain, spacings)])
+        return torch.stack([self._volume(volume, mm, network, by) for volume, mm in zip(plain, spacings)])
 
-    def _volume(self, x: torch.Tensor, mm: list[float], see: See) -> torch.Tensor:
-        first = best = self._passes(x, mm, see)
-        highest = certainty(first)
-        for power in CONTRASTS if 0 < highest < self.certain else ():
-            logits = self._passes(x.float().clamp(0, 1) ** power, mm, see)
-            if (value := certainty(logits)) > highest and _within(logits > 0, first > 0):
-                best, highest = logits, value
-        return best
+    def _volume(
+        self, x: torch.Tensor, mm: list[float], network: Callable[..., torch.Tensor], by: Callable[..., See]
+    ) -> torch.Tensor:
+        logits = self._passes(x, mm, by(network))
+        if not 0 < certainty(logits) < self.certain:
+            return logits
+        (a, b), (c, d) = _body(x)
+        if max(b - a, d - c) <= self.divisor:  # a single value at the network's bottom has no variance
+            return logits
+        at = _levels(logits)
+        own = adapted(network, lambda one: by(one)(x[:, a:b, c:d], at))
+        again = logits if own is None else self._passes(x, mm, by(own))
+        return again if _within(again > 0, logits > 0) else logits
 
     def _passes(self, x: torch.Tensor, mm: list[float], see: See) -> torch.Tensor:
         lengths, step = x.shape[1:], max(1, int(self.step_mm / mm[2]))
@@ -136,8 +142,16 @@ def certainty(logits: torch.Tensor) -> float:
 
 
 def _within(found: torch.Tensor, first: torch.Tensor) -> bool:
-    """Whether at least half of a mask lies in the first one: a sure answer elsewhere is another organ."""
+    """Whether at least half of a mask lies in the first one; most of the rest would be another organ."""
     return 2 * int((found & first).sum()) >= int(found.sum())
+
+
+def _levels(logits: torch.Tensor) -> list[int]:
+    """Slices with liver, and as many above and below them: `(C, X, Y, Z)`."""
+    liver = (logits > 0).flatten(0, 2).any(dim=0).nonzero()
+    low, high = int(liver[0]), int(liver[-1])
+    low, high = max(0, low - (high - low) // 2), min(logits.shape[3] - 1, high + (high - low) // 2)
+    return torch.linspace(low, high, min(SHOWN, high - low + 1)).round().int().tolist()
 
 
 def _shown(logits: torch.Tensor, least: float) -> Sides | None:
