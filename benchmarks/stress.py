@@ -193,7 +193,7 @@ def dome(case: Case) -> Case:
 
 
 def tip(case: Case) -> Case:
-    """A pelvis CT that begins in the liver: the lower 30 % of it are in view."""
+    """A pelvis CT whose top is in the liver: the lower 30 % of it are in view."""
     levels = np.flatnonzero(case.liver.any((0, 1)))
     last = round(levels[0] + 0.3 * len(levels))
     return case._replace(hu=case.hu[:, :, :last], liver=case.liver[:, :, :last])

@@ -122,7 +122,7 @@ def test_the_tensorrt_overlay_wraps_the_network_and_segments_the_same(tmp_path, 
     masks = []
     for names in (("inference",), ("inference", "inference_trt")):
         output = tmp_path / names[-1]
-        plain = {"amp": False, "dataset_dir": str(tmp_path / "ct.nii.gz"), "output_dir": str(output)}
+        plain = {"amp": False, "certain": 0, "dataset_dir": str(tmp_path / "ct.nii.gz"), "output_dir": str(output)}
         inference = workflow(*names, **plain)
         assert inference.check_properties() == []
         inference.run()

@@ -49,7 +49,7 @@ class ConvBNReLU(Convolution):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         norm = self.adn.N
         plain = hasattr(norm, "running_var")  # MONAI wraps it for TensorRT
-        if norm.training or torch.is_grad_enabled() or not plain:
+        if self.training or norm.training or torch.is_grad_enabled() or not plain:
             return self.adn(self.conv(x))
         scale = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
         weight, bias = self.conv.weight * scale[:, None, None, None], norm.bias - norm.running_mean * scale

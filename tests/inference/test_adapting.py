@@ -40,3 +40,9 @@ def test_a_network_without_batch_normalisation_is_not_adapted():
     assert adapted(lambda x: x, pytest.fail) is None
     script = torch.jit.script(RAVNet(width=4).eval())
     assert adapted(script, pytest.fail) is None
+
+
+@torch.inference_mode()
+def test_too_few_values_for_a_variance_adapt_nothing(network):
+    assert adapted(network, lambda one: one(torch.rand(1, 1, 16, 16))) is None  # one pixel at the bottom
+    assert adapted(network, lambda one: one(torch.rand(2, 1, 16, 16))) is not None
