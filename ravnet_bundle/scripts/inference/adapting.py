@@ -13,8 +13,10 @@ def adapted(network: Callable[..., Any], show: Callable[[nn.Module], Any]) -> nn
     """A copy whose batch normalisation has the mean and variance of what `show` lets it see.
 
     The weights stay. The statistics are plain means over the forward passes of `show`, as those of
-    `torch.optim.swa_utils.update_bn`. Source: Schneider et al., Improving robustness against common corruptions by
-    covariate shift adaptation, NeurIPS 2020; for a single image: Dong et al., InTEnt, arXiv:2402.09604, 2024.
+    `torch.optim.swa_utils.update_bn`. That function is not called, because it turns dropout on, too.
+
+    Source: Schneider et al., Improving robustness against common corruptions by covariate shift adaptation, NeurIPS
+    2020; for a single image: Dong et al., InTEnt, arXiv:2402.09604, 2024.
 
     Args:
         network: in evaluation mode.

@@ -84,7 +84,9 @@ class LiverFirstInferer(AxialInferer):
                 by(one)(x[:, a:b, c:d], at[k::batches])
 
         own = adapted(network, show)
-        again = logits if own is None else self._passes(x, mm, by(own))
+        if own is None:
+            return logits
+        again = self._passes(x, mm, by(own))
         return again if _within(again > 0, logits > 0) else logits
 
     def _passes(self, x: torch.Tensor, mm: list[float], see: See) -> torch.Tensor:
